@@ -1,0 +1,154 @@
+"""A connection's file: what people decided about one tenant's use of one connector.
+
+What Wellhead decided (resolved digest, hold, approved surface) lives in the registry's ``tenant_connections``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from wellhead import documents
+from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.ids import ConnectionKey
+from wellhead.settings import Settings, substitute
+
+UNKNOWN = Code("WH-CFG-010", "There is no connection of that name.")
+MISNAMED = Code("WH-CFG-011", "A connection's file is named differently from the connection.")
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "is_null")
+FilterValue = bool | int | float | str
+
+
+class StreamSelection(BaseModel):
+    """One stream of the connection and how to read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="Name as the connector offers it.")
+    mode: Literal["full_refresh", "incremental"] = Field("full_refresh", description="How to read.")
+    write: Literal["replace", "append"] = Field("replace", description="What a full refresh does to the table.")
+    cursor_field: str | None = Field(None, description="Column that tells new rows from old ones.")
+    primary_key: tuple[str, ...] = Field((), description="Overrides the offered key.")
+    columns: tuple[str, ...] = Field((), description="Wanted columns; empty means all.")
+    filters: dict[str, dict[str, FilterValue | list[FilterValue]]] = Field(
+        default_factory=dict, description="{column: {op: value}}, ANDed; op is one of = != < <= > >= in is_null."
+    )
+    batch_size: int = Field(10_000, ge=1, le=1_000_000, description="Rows asked of the source at a time.")
+    since: datetime | None = Field(None, description="Lower bound while no state exists.")
+
+    @field_validator("filters")
+    @classmethod
+    def _known_operators(cls, filters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for column, conditions in filters.items():
+            for operator in conditions:
+                if operator not in OPERATORS:
+                    raise ValueError(f"{column}: {operator!r} is not one of {' '.join(OPERATORS)}")
+        return filters
+
+
+class SinkSelection(BaseModel):
+    """Where the rows go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["parquet", "jsonl"] = Field("parquet", description="File format of Bronze.")
+    path: Path = Field(Path("bronze"), description="Folder; relative to the project.")
+
+
+class Limits(BaseModel):
+    """Resources of the connector's container."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory_mib: int | None = Field(None, ge=64, description="Overrides resources.memory of the manifest.")
+    cpus: float | None = Field(None, gt=0, description="Overrides resources.cpu of the manifest.")
+
+
+class Connection(BaseModel):
+    """The file ``connections/NAME.yaml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Unique within tenant and project; [a-z0-9][a-z0-9-]{0,62}.")
+    tenant: str | None = Field(None, description="Default from wellhead.yaml.")
+    project: str | None = Field(None, description="Default from wellhead.yaml.")
+    connector: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="namespace/name.")
+    version: str = Field("*", description="Exact version or range: ^1, ~1.2, >=1.0 <2.")
+    channel: str = Field("stable", pattern=r"^[a-z][a-z0-9-]*$", description="Channel within which the range is met.")
+    enabled: bool = Field(True, description="A disabled connection is skipped.")
+    config: dict[str, Any] = Field(default_factory=dict, description="As the connector's config schema asks.")
+    secrets: dict[str, str] = Field(default_factory=dict, description="Slot → reference (vault://…, vault-dyn://…).")
+    streams: tuple[StreamSelection, ...] = Field(min_length=1, description="What to read.")
+    sink: SinkSelection = SinkSelection()
+    profile: Path | None = Field(None, description="A reviewed profile document, relative to the project.")
+    mounts: dict[str, Path] = Field(
+        default_factory=dict, description="Name → folder under files.roots; appears read-only at /data/NAME."
+    )
+    limits: Limits = Limits()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!r} does not match {NAME.pattern}")
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFile:
+    """A connection, its key, and the hash of the file's bytes."""
+
+    key: ConnectionKey
+    connection: Connection
+    file: Path
+    sha256: str
+    document: documents.Document
+
+
+def path_of(settings: Settings, name: str) -> Path:
+    """Return where the connection called ``name`` has its file."""
+    return settings.path(settings.connections) / f"{name}.yaml"
+
+
+def load(settings: Settings, name: str, environment: Mapping[str, str]) -> ConnectionFile:
+    """Read one connection by name.
+
+    Raises:
+        ConfigurationError: there is none (WH-CFG-010), or its file is wrong.
+    """
+    file = path_of(settings, name)
+    if NAME.fullmatch(name) is None or not file.is_file():
+        known = ", ".join(sorted(found.stem for found in file.parent.glob("*.yaml"))) or "none"
+        raise ConfigurationError(
+            f"there is no connection {name!r} in {file.parent}",
+            code=UNKNOWN,
+            hint=f"known connections: {known}; `wellhead connection add` makes a new one",
+            place=Place(str(file)),
+        )
+    document = documents.read(file)
+    data = substitute(document.data or {}, environment, document)
+    connection = documents.validate(Connection, document, data)
+    if connection.name != name:
+        raise ConfigurationError(
+            f"{file} holds the connection {connection.name!r}",
+            code=MISNAMED,
+            hint=f"rename the file to {connection.name}.yaml or the connection to {name}",
+            place=document.place(("name",)),
+        )
+    key = ConnectionKey(connection.tenant or settings.tenant, connection.project or settings.project, name)
+    return ConnectionFile(key, connection, file, hashlib.sha256(file.read_bytes()).hexdigest(), document)
+
+
+def load_all(settings: Settings, environment: Mapping[str, str]) -> list[ConnectionFile]:
+    """Read every connection of the project, by name; the first wrong file raises."""
+    folder = settings.path(settings.connections)
+    return [load(settings, file.stem, environment) for file in sorted(folder.glob("*.yaml"))]

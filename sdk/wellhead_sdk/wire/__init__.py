@@ -1,0 +1,1 @@
+"""The protocol as plain values: generated code, and the one codec between it and the rest."""
