@@ -21,6 +21,10 @@ MAX_SAMPLE_BYTES = 4 * 1024
 PROTOCOL_VERSIONS = (1,)
 #: gRPC receive limit: the largest batch and room for its frame.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+#: Rows of one batch at the most: each row costs the host its envelope, however little it weighs itself.
+MAX_BATCH_ROWS = 262_144
+#: A frame that carries no records, encoded: the largest state and room for the rest.
+MAX_CONTROL_BYTES = MAX_STATE_BYTES + 64 * 1024
 
 
 class SyncMode(Enum):
@@ -93,6 +97,15 @@ class Filter:
     column: str
     op: str
     values: tuple[FilterScalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What Describe asks with: the host's side of the handshake."""
+
+    protocol_versions: tuple[int, ...]
+    features: tuple[str, ...] = ()
+    host_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +226,33 @@ class ReadPlan:
     final_state_version: int = 0
     columns_pushed_down: bool = False
     filters_pushed_down: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The host's first word in an Emit: which unit, and how many bytes may come before more is granted."""
+
+    read_id: str
+    unit: str
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """That many more bytes of payload may come."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The unit shall end; past the deadline the host ends it by force."""
+
+    mode: StopMode
+    deadline_s: float
+
+
+Control = Open | Credit | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,3 +400,12 @@ Frame = (
     | Failure
     | DoneFrame
 )
+
+
+def cost_of(frame: Frame) -> int:
+    """Return how many bytes of credit ``frame`` takes: the records it carries, nothing for the rest."""
+    if isinstance(frame, BatchFrame):
+        return len(frame.arrow_ipc)
+    if isinstance(frame, RejectedFrame):
+        return len(frame.sample) + len(frame.key_json.encode()) + len(frame.text.encode())
+    return 0
