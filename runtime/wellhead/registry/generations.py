@@ -1,0 +1,178 @@
+"""``generations``: each complete reading of a stream that was begun, and how far its table is.
+
+    open ──every unit complete──▶ complete ──published, folder exchanged──▶ swapped     (write: replace)
+      └──selection or schema changed, too old, --full-refresh──▶ abandoned
+
+An appended or incremental stream's generation stays ``complete``: its segments go straight into the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from wellhead.errors import Code, FatalError
+from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName
+from wellhead.registry.database import Transaction
+from wellhead.registry.tables import belongs_to, generations as table, key_of, key_values
+
+OUT_OF_ORDER = Code("WH-REG-060", "A generation was moved on out of order.")
+
+Mode = Literal["full_refresh", "incremental"]
+Write = Literal["replace", "append"]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a generation rests on; where any of it changes, what was read so far cannot be gone on with."""
+
+    mode: Mode
+    write: Write
+    selection_hash: str
+    schema_fingerprint: str
+    state_writes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation's row; ``number`` counts from 1 per stream."""
+
+    stream: StreamKey
+    number: int
+    status: str
+    basis: Basis
+    final_state: bytes
+    final_state_version: int
+    run_id: RunId
+    started_at: datetime
+    completed_at: datetime | None
+    swapped_at: datetime | None
+
+
+def begin(tx: Transaction, stream: StreamKey, basis: Basis, run_id: RunId) -> Generation:
+    """Open the next generation and abandon the one that was still open."""
+    tx.execute(sa.update(table).where(_of(stream), table.c.status == "open").values(status="abandoned"))
+    last = tx.execute(sa.select(sa.func.max(table.c.number)).where(_of(stream))).scalar() or 0
+    tx.execute(
+        sa.insert(table).values(
+            **key_values(stream.connection),
+            stream=stream.stream,
+            number=last + 1,
+            status="open",
+            mode=basis.mode,
+            write=basis.write,
+            selection_hash=basis.selection_hash,
+            schema_fingerprint=basis.schema_fingerprint,
+            state_writes=basis.state_writes,
+            final_state=b"",
+            final_state_version=0,
+            run_id=run_id,
+            started_at=tx.time(),
+        )
+    )
+    return _one(tx, stream, last + 1)
+
+
+def current(tx: Transaction, stream: StreamKey) -> Generation | None:
+    """Return the newest generation that was not abandoned, or None."""
+    row = tx.execute(
+        sa.select(table)
+        .where(_of(stream), table.c.status != "abandoned")
+        .order_by(table.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _generation(row)
+
+
+def all_of(tx: Transaction, stream: StreamKey) -> list[Generation]:
+    """Return every generation of a stream, oldest first."""
+    return [_generation(row) for row in tx.execute(sa.select(table).where(_of(stream)).order_by(table.c.number))]
+
+
+def to_swap(tx: Transaction, connection: ConnectionKey) -> list[Generation]:
+    """Return the complete generations whose folder may not have taken the table's place yet."""
+    rows = tx.execute(
+        sa.select(table)
+        .where(
+            belongs_to(table, connection),
+            table.c.status == "complete",
+            table.c.write == "replace",
+            table.c.mode == "full_refresh",
+        )
+        .order_by(table.c.stream, table.c.number)
+    )
+    return [_generation(row) for row in rows]
+
+
+def store_plan(tx: Transaction, stream: StreamKey, number: int, *, final_state: bytes, final_state_version: int) -> None:
+    """Keep the state the stream will have when the last of its planned units is complete."""
+    _move(tx, stream, number, "open", final_state=final_state, final_state_version=final_state_version)
+
+
+def mark_complete(tx: Transaction, stream: StreamKey, number: int) -> None:
+    """Say that every unit was read to its end.
+
+    Raises:
+        FatalError: the generation is not open (WH-REG-060).
+    """
+    _move(tx, stream, number, "open", status="complete", completed_at=tx.time())
+
+
+def mark_swapped(tx: Transaction, stream: StreamKey, number: int) -> None:
+    """Say that the generation's folder is the table now.
+
+    Raises:
+        FatalError: the generation is not complete (WH-REG-060).
+    """
+    _move(tx, stream, number, "complete", status="swapped", swapped_at=tx.time())
+
+
+def abandon(tx: Transaction, stream: StreamKey) -> int | None:
+    """Give up the open generation, if there is one; return its number."""
+    found = tx.execute(
+        sa.update(table)
+        .where(_of(stream), table.c.status == "open")
+        .values(status="abandoned")
+        .returning(table.c.number)
+    ).one_or_none()
+    return None if found is None else int(found.number)
+
+
+def _of(stream: StreamKey) -> sa.ColumnElement[bool]:
+    return belongs_to(table, stream.connection, stream.stream)
+
+
+def _move(tx: Transaction, stream: StreamKey, number: int, expected: str, **values: Any) -> None:
+    moved = tx.execute(
+        sa.update(table)
+        .where(_of(stream), table.c.number == number, table.c.status == expected)
+        .values(**values)
+    )
+    if moved.rowcount != 1:
+        raise FatalError(
+            f"generation {number} of {stream} is not {expected}",
+            code=OUT_OF_ORDER,
+            hint="this is a defect of Wellhead; `wellhead state show` tells what is stored",
+        )
+
+
+def _one(tx: Transaction, stream: StreamKey, number: int) -> Generation:
+    return _generation(tx.execute(sa.select(table).where(_of(stream), table.c.number == number)).one())
+
+
+def _generation(row: sa.Row[Any]) -> Generation:
+    return Generation(
+        stream=StreamKey(key_of(row), StreamName(row.stream)),
+        number=row.number,
+        status=row.status,
+        basis=Basis(row.mode, row.write, row.selection_hash, row.schema_fingerprint, row.state_writes),
+        final_state=row.final_state,
+        final_state_version=row.final_state_version,
+        run_id=row.run_id,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        swapped_at=row.swapped_at,
+    )
