@@ -3,13 +3,15 @@
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
-uv=$(scripts/uv.sh)
-stamp=.venv/.setup-$(cat requirements.lock runtime/pyproject.toml sdk/pyproject.toml connectors/*/pyproject.toml | sha256sum | cut -c1-16)
+projects=(sdk/pyproject.toml runtime/pyproject.toml connectors/*/pyproject.toml tests/images/*/pyproject.toml)
+stamp=.venv/.setup-$(cat requirements.lock "${projects[@]}" | sha256sum | cut -c1-16)
 [ -e "$stamp" ] && exit 0
-[ -x .venv/bin/python ] || "$uv" venv --quiet --python 3.11 .venv
-"$uv" pip sync --quiet --require-hashes requirements.lock
-members=(-e sdk -e runtime)
-for project in connectors/*/pyproject.toml; do members+=(-e "$(dirname "$project")"); done
-"$uv" pip install --quiet --no-deps --no-build-isolation "${members[@]}"
+uv=$(scripts/uv.sh)
+# A folder that was moved or copied holds an interpreter that no longer starts.
+.venv/bin/python -c '' 2>/dev/null || "$uv" venv --quiet --clear --python '>=3.11' .venv
+"$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+members=()
+for project in "${projects[@]}"; do members+=(-e "$(dirname "$project")"); done
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation "${members[@]}"
 rm -f .venv/.setup-*
 touch "$stamp"
