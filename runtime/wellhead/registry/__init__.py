@@ -5,5 +5,6 @@
     others     one module per table: functions that take a `Transaction` first and return frozen values
 
 The modules do not import one another; a step that needs two of them calls both inside one transaction, and the order
-stands in the step. SQLAlchemy and Alembic are imported nowhere else, and `wellhead --help` must not import this package.
+stands in the step. SQLAlchemy and Alembic are imported nowhere else, and `wellhead --help` must not import
+this package.
 """

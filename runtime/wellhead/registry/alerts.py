@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, StreamName
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, compat_alerts as table, key_of, key_values
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import compat_alerts as table
 
 UNKNOWN_ALERT = Code("WH-REG-070", "There is no such alert.")
 

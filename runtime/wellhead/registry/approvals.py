@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from wellhead.ids import ConnectionKey
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import approvals as table, belongs_to, key_values
+from wellhead.registry.tables import approvals as table
+from wellhead.registry.tables import belongs_to, key_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,7 @@ def revoke(tx: Transaction, connection: ConnectionKey, host: str, port: int) -> 
 def active(tx: Transaction, connection: ConnectionKey) -> dict[tuple[str, int], Approval]:
     """Return what is open now, by host and port."""
     return {
-        (approval.host, approval.port): approval
-        for approval in history(tx, connection)
-        if approval.revoked_at is None
+        (approval.host, approval.port): approval for approval in history(tx, connection) if approval.revoked_at is None
     }
 
 

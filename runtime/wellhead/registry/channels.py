@@ -67,6 +67,4 @@ def history(tx: Transaction, connector_id: ConnectorId, channel: str | None = No
 
 
 def _pointer(row: sa.Row[Any]) -> Pointer:
-    return Pointer(
-        row.connector_id, row.channel, row.version, row.index_digest, row.who, row.reason, row.pointed_at
-    )
+    return Pointer(row.connector_id, row.channel, row.version, row.index_digest, row.who, row.reason, row.pointed_at)

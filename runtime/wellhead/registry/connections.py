@@ -263,7 +263,9 @@ def require_epoch(tx: Transaction, connection: ConnectionKey, *, run_id: RunId, 
         raise _fenced(connection, epoch)
 
 
-def hold(tx: Transaction, connection: ConnectionKey, *, version: str, who: str, reason: str, until: datetime | None) -> None:
+def hold(
+    tx: Transaction, connection: ConnectionKey, *, version: str, who: str, reason: str, until: datetime | None
+) -> None:
     """Hold a connection at one version.
 
     Raises:
@@ -379,7 +381,5 @@ def _connection(row: sa.Row[Any]) -> TenantConnection:
         if row.hold_version is None
         else Hold(row.hold_version, row.hold_who, row.hold_reason, row.hold_at, row.hold_until),
         approved_surface=row.approved_surface,
-        lease=None
-        if row.lease_run is None
-        else Lease(row.lease_run, row.lease_host, row.lease_epoch, row.lease_until),
+        lease=None if row.lease_run is None else Lease(row.lease_run, row.lease_host, row.lease_epoch, row.lease_until),
     )

@@ -1,9 +1,9 @@
 """The door to the registry's database: opening, transactions, migration, and the translation of its errors.
 
-SQLite runs in WAL mode with synchronous FULL, and every writing transaction begins IMMEDIATE: with the driver's deferred
-BEGIN, fifty concurrent runs meet `database is locked` at once in spite of any busy timeout, since a reader that wants to
-become a writer is refused without waiting. PostgreSQL serves more than one host, with time-outs so that a stopped host
-cannot hold a lock for long.
+SQLite runs in WAL mode with synchronous FULL, and every writing transaction begins IMMEDIATE. With the driver's deferred
+BEGIN, fifty concurrent runs meet `database is locked` in spite of any busy timeout, since a reader that wants to become
+a writer is refused without waiting. PostgreSQL serves more than one host, with time-outs so that a stopped host cannot
+hold a lock for long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OUTCOME_UNKNOWN = Code("WH-REG-008", "The answer to a registry commit was lost."
 CONTRADICTION = Code("WH-REG-009", "A registry row contradicts one that is already there.")
 FENCED = Code("WH-REG-010", "Another run has taken over this connection.")
 
-#: The newest migration; a test compares it with the scripts. Known here so that a start need not import Alembic (0.4 s).
+#: The newest migration; a test compares it with the scripts. Known here so that a start need not import Alembic.
 HEAD = "0001"
 
 _BUSY_TIMEOUT_S = 30
@@ -59,7 +59,7 @@ class Transaction:
     def time(self, *, after_s: float = 0.0) -> sa.ColumnElement[datetime]:
         """Return the time ``after_s`` seconds from now, as an expression.
 
-        PostgreSQL answers with its own clock, so that hosts need not agree; SQLite is one host's, with that host's clock.
+        PostgreSQL answers with its own clock, so that hosts need not agree; SQLite belongs to one host and its clock.
         """
         if self.is_postgresql:
             now: sa.ColumnElement[datetime] = sa.func.clock_timestamp(type_=Utc)
@@ -79,7 +79,7 @@ class Transaction:
             ConfigurationError: there are no tables (WH-REG-005).
         """
         try:
-            result: CursorResult[Any] = self._connection.execute(statement, parameters)  # type: ignore[assignment]
+            result: CursorResult[Any] = self._connection.execute(statement, parameters)
         except exc.DBAPIError as failure:
             raise _translated(failure) from failure
         return result
@@ -104,10 +104,7 @@ class Database:
             TransientError: it does not answer (WH-REG-002).
         """
         parsed = _parse(url)
-        if parsed.get_backend_name() == "sqlite":
-            engine = _open_sqlite(parsed)
-        else:
-            engine = _open_postgresql(parsed, password)
+        engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _open_postgresql(parsed, password)
         database = cls(engine, clock or SystemClock())
         try:
             with engine.connect():
@@ -124,8 +121,8 @@ class Database:
         Keep it tiny and do no I/O inside: on SQLite all other writers of the host wait for it.
 
         Raises:
-            TransientError: the lock was not had (WH-REG-002), or the commit's answer was lost (WH-REG-008): re-read before
-                anything else.
+            TransientError: the lock was not had (WH-REG-002), or the commit's answer was lost (WH-REG-008): re-read
+                before anything else.
         """
         with self._connect(write=True) as connection:
             try:
@@ -140,7 +137,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Begin a reading transaction, which waits for no writer; writing in it fails on PostgreSQL."""
+        """Begin a reading transaction, which waits for no writer and may not write (WH-REG-009)."""
         with self._connect(write=False) as connection:
             try:
                 yield Transaction(connection, self._clock)
@@ -158,7 +155,7 @@ class Database:
         if self.revision() == HEAD:
             return False
         # Alembic takes longer to import than all of a normal start; only a migration needs it.
-        from wellhead.registry.migrations import upgrade  # noqa: PLC0415
+        from wellhead.registry.migrations import upgrade
 
         with self._connect(write=True) as connection:
             try:
@@ -235,7 +232,9 @@ def _open_sqlite(url: URL) -> Engine:
     path = Path(url.database or "")
     if not url.database or url.database == ":memory:":
         raise ConfigurationError(
-            "registry.url names no file", code=BAD_URL, hint="a registry has to outlive the process: write sqlite:///PATH"
+            "registry.url names no file",
+            code=BAD_URL,
+            hint="a registry has to outlive the process: write sqlite:///PATH",
         )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -271,6 +270,7 @@ def _open_sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("wellhead_write", False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
@@ -381,7 +381,9 @@ def _translated(failure: exc.DBAPIError) -> WellheadError:
     reason = str(failure.orig).strip().splitlines()[0]
     if _says_no_table(failure):
         return ConfigurationError(
-            f"the registry lacks a table: {reason}", code=NOT_MIGRATED, hint="run any wellhead command; each migrates first"
+            f"the registry lacks a table: {reason}",
+            code=NOT_MIGRATED,
+            hint="run any wellhead command; each migrates first",
         )
     if name.startswith("SQLITE_FULL") or state == "53100":
         return TransientError(
@@ -396,6 +398,10 @@ def _translated(failure: exc.DBAPIError) -> WellheadError:
             f"the registry refuses a row: {reason}",
             code=CONTRADICTION,
             hint="this is a defect of Wellhead; nothing of this transaction was kept",
+        )
+    if name.startswith("SQLITE_READONLY") or state == "25006":
+        return FatalError(
+            f"a reading transaction tried to write: {reason}", code=CONTRADICTION, hint="this is a defect of Wellhead"
         )
     if isinstance(failure, (exc.OperationalError, exc.InterfaceError, exc.InternalError)):
         return TransientError(f"the registry did not answer in time: {reason}", code=BUSY, hint="try again")

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName, UnitKey
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, dead_letters as table, key_of, key_values
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import dead_letters as table
 
 UNKNOWN_LETTER = Code("WH-REG-080", "There is no such dead letter.")
 

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from wellhead.errors import Code, FatalError
 from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, generations as table, key_of, key_values
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import generations as table
 
 OUT_OF_ORDER = Code("WH-REG-060", "A generation was moved on out of order.")
 
@@ -79,10 +80,7 @@ def begin(tx: Transaction, stream: StreamKey, basis: Basis, run_id: RunId) -> Ge
 def current(tx: Transaction, stream: StreamKey) -> Generation | None:
     """Return the newest generation that was not abandoned, or None."""
     row = tx.execute(
-        sa.select(table)
-        .where(_of(stream), table.c.status != "abandoned")
-        .order_by(table.c.number.desc())
-        .limit(1)
+        sa.select(table).where(_of(stream), table.c.status != "abandoned").order_by(table.c.number.desc()).limit(1)
     ).one_or_none()
     return None if row is None else _generation(row)
 
@@ -107,7 +105,9 @@ def to_swap(tx: Transaction, connection: ConnectionKey) -> list[Generation]:
     return [_generation(row) for row in rows]
 
 
-def store_plan(tx: Transaction, stream: StreamKey, number: int, *, final_state: bytes, final_state_version: int) -> None:
+def store_plan(
+    tx: Transaction, stream: StreamKey, number: int, *, final_state: bytes, final_state_version: int
+) -> None:
     """Keep the state the stream will have when the last of its planned units is complete."""
     _move(tx, stream, number, "open", final_state=final_state, final_state_version=final_state_version)
 
@@ -147,9 +147,7 @@ def _of(stream: StreamKey) -> sa.ColumnElement[bool]:
 
 def _move(tx: Transaction, stream: StreamKey, number: int, expected: str, **values: Any) -> None:
     moved = tx.execute(
-        sa.update(table)
-        .where(_of(stream), table.c.number == number, table.c.status == expected)
-        .values(**values)
+        sa.update(table).where(_of(stream), table.c.number == number, table.c.status == expected).values(**values)
     )
     if moved.rowcount != 1:
         raise FatalError(

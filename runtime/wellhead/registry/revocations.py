@@ -1,4 +1,4 @@
-"""``pending_revocations``: tokens that exist and have to go; written before a token is used, removed after it is revoked."""
+"""``pending_revocations``: tokens that exist and have to go; written before use, removed after revocation."""
 
 from __future__ import annotations
 

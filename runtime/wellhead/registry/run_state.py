@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from wellhead.errors import Code, ConfigurationError, TransientError
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, connector_run_state as table, key_of, key_values
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import connector_run_state as table
 
 MOVED_ON = Code("WH-REG-050", "The unit's state was moved on by somebody else.")
 NO_STATE = Code("WH-REG-051", "The stream has no state.")
@@ -105,8 +106,8 @@ def plan_units(
 ) -> list[UnitState]:
     """Store the plan of a new generation: every unit starts without state; units not in it are retired.
 
-    The whole stream's row keeps its state where the plan has partitions, until `finish_partitions` replaces it. Counters
-    of units that were there before go on.
+    The whole stream's row keeps its state where the plan has partitions, until `finish_partitions` replaces it.
+    Counters of units that were there before go on.
     """
     planned = {unit.key for unit in units}
     known = {row.unit for row in tx.execute(sa.select(table.c.unit).where(_of(stream)))}

@@ -3,8 +3,8 @@
     running ──finish──▶ succeeded | partial | parked | stopped | refused | failed
         └── found dead by the next run or the reaper ──▶ lost
 
-A probe (``connection check``, ``streams``, ``preview``) has a row of kind ``probe`` without lease and epoch; whether its
-host still lives is told by ``heartbeat_at``.
+A probe (``connection check``, ``streams``, ``preview``) has a row of kind ``probe`` without lease and epoch; whether
+its host still lives is told by ``heartbeat_at``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from wellhead.errors import Code, ConfigurationError, FatalError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, connector_runs as table, key_of, key_values, run_events
+from wellhead.registry.tables import belongs_to, key_of, key_values, run_events
+from wellhead.registry.tables import connector_runs as table
 
 UNKNOWN_RUN = Code("WH-REG-040", "There is no such run.")
 ALREADY_CLOSED = Code("WH-REG-041", "The run is already closed.")

@@ -1,7 +1,7 @@
 """``segments``: the log of committed files; a row here *is* the commit of its rows.
 
-    committed ──published, idempotently──▶ published
-        └──its generation was abandoned──▶ discarded
+committed ──published, idempotently──▶ published
+    └──its generation was abandoned──▶ discarded
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName, UnitKey
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, key_of, key_values, segments as table
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import segments as table
 
 Write = Literal["replace", "append"]
 
@@ -137,7 +138,7 @@ def of_run(tx: Transaction, run_id: RunId) -> list[Segment]:
 
 
 def names(tx: Transaction, connection: ConnectionKey) -> set[str]:
-    """Return the names of all files that were ever committed and not discarded; a staged file not in it is an orphan."""
+    """Return the names of all files that are committed and not discarded; a staged file not among them is an orphan."""
     return set(
         tx.execute(
             sa.select(table.c.name).where(belongs_to(table, connection), table.c.status != "discarded")

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName
 from wellhead.registry.database import Transaction
-from wellhead.registry.tables import belongs_to, key_of, key_values, stream_registry as table
+from wellhead.registry.tables import belongs_to, key_of, key_values
+from wellhead.registry.tables import stream_registry as table
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,7 @@ def latest(tx: Transaction, stream: StreamKey) -> Version | None:
 
 def all_of(tx: Transaction, connection: ConnectionKey) -> list[Version]:
     """Return every version of every stream of a connection, by stream and number."""
-    rows = tx.execute(
-        sa.select(table).where(belongs_to(table, connection)).order_by(table.c.stream, table.c.version)
-    )
+    rows = tx.execute(sa.select(table).where(belongs_to(table, connection)).order_by(table.c.stream, table.c.version))
     return [_version(row) for row in rows]
 
 

@@ -1,10 +1,10 @@
 """Every table of the registry, written once; the migrations are checked against this by a test.
 
-    connector_definitions   releases we know                     channels, catalog_events beside it
-    tenant_connections      connections, each with its lease      approvals beside it
-    connector_runs          one row a claim                       run_events, pending_revocations, egress_audit beside it
-    connector_run_state     one row a read unit                   generations, segments, dead_letters beside it
-    stream_registry         versions of a stream's schema         compat_alerts beside it
+    connector_definitions   releases we know                with channels, catalog_events
+    tenant_connections      connections, each with lease    with approvals
+    connector_runs          one row a claim                 with run_events, pending_revocations, egress_audit
+    connector_run_state     one row a read unit             with generations, segments, dead_letters
+    stream_registry         versions of a stream's schema   with compat_alerts
 
 Times are stored in UTC and come back aware. Bytes that must come back unchanged are stored as bytes, documents as JSON.
 """
@@ -350,7 +350,15 @@ segments = Table(
     _one_of("status", "committed", "published", "discarded"),
     _one_of("write", "replace", "append"),
     UniqueConstraint(
-        "tenant_id", "project_id", "connection", "stream", "unit", "generation", "epoch", "commit_no", name="uq_segments_commit"
+        "tenant_id",
+        "project_id",
+        "connection",
+        "stream",
+        "unit",
+        "generation",
+        "epoch",
+        "commit_no",
+        name="uq_segments_commit",
     ),
     Index(None, "tenant_id", "project_id", "connection", "status"),
 )

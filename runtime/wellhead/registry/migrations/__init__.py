@@ -1,0 +1,1 @@
+"""The registry's migrations, shipped inside the package and run by `Database.migrate`."""
