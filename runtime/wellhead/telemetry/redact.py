@@ -1,0 +1,186 @@
+"""Takes the secrets of a run out of whatever leaves it.
+
+A value is found as it is and in the forms programs print it in: escaped for JSON or a URL, in hex, and in base64 at
+each of the three alignments it can have inside a longer text (``user:password`` of a Basic header, say). What a connector
+does to its own secret beyond that (encryption, compression, one letter a line) cannot be recognised.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import AnyStr, Generic
+from urllib.parse import quote, quote_plus
+
+from wellhead.errors import Code, ConfigurationError
+
+TOO_SHORT = Code("WH-SEC-030", "A secret is too short to be kept out of logs.")
+
+#: Shorter values occur by chance in ordinary text, so that taking them out would hide nothing and damage everything.
+MIN_LENGTH = 6
+MARK = "***"
+
+#: A line of a longer secret, such as a private key, that is worth recognising alone: logs are read by lines.
+_MIN_LINE = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Patterns(Generic[AnyStr]):
+    """A compiled search for every form, and the length of the longest."""
+
+    search: re.Pattern[AnyStr] | None
+    longest: int
+    mark: AnyStr
+
+    def spans(self, text: AnyStr) -> Iterator[tuple[int, int]]:
+        """Yield the stretches that belong to some secret, merged where they overlap or touch."""
+        if self.search is None:
+            return
+        start = end = -1
+        for found in self.search.finditer(text):
+            if found.start(1) > end:
+                if end >= 0:
+                    yield start, end
+                start = found.start(1)
+            end = max(end, found.end(1))
+        if end >= 0:
+            yield start, end
+
+    def replace(self, text: AnyStr) -> AnyStr:
+        pieces: list[AnyStr] = []
+        done = 0
+        for start, end in self.spans(text):
+            pieces += [text[done:start], self.mark]
+            done = end
+        if not pieces:
+            return text
+        pieces.append(text[done:])
+        return text[:0].join(pieces)
+
+
+class Redactor:
+    """The secrets of one run; values are added as they are lent, and none is ever taken back.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forms: frozenset[str] = frozenset()
+        self.in_text: _Patterns[str] = _Patterns(None, 0, MARK)
+        self._in_bytes: _Patterns[bytes] = _Patterns(None, 0, MARK.encode())
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._forms)} forms)"
+
+    def add(self, value: str) -> None:
+        """Know one more secret from now on.
+
+        Raises:
+            ConfigurationError: WH-SEC-030, it has fewer than 6 characters. Slots whose manifest says
+                ``sensitive: false``, such as a user name, need not be added.
+        """
+        if len(value) < MIN_LENGTH:
+            raise ConfigurationError(
+                f"a secret of {len(value)} characters cannot be kept out of logs",
+                code=TOO_SHORT,
+                hint=f"use a secret of at least {MIN_LENGTH} characters",
+            )
+        with self._lock:
+            self._forms |= forms(value)
+            longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
+            # In a lookahead, so that a secret which begins inside another one is found too.
+            alternatives = "|".join(map(re.escape, longest_first))
+            encoded = b"|".join(re.escape(form.encode()) for form in longest_first)
+            self.in_text = _Patterns(re.compile(f"(?=({alternatives}))"), len(longest_first[0]), MARK)
+            self._in_bytes = _Patterns(
+                re.compile(b"(?=(" + encoded + b"))"), max(len(form.encode()) for form in longest_first), MARK.encode()
+            )
+
+    def text(self, text: str) -> str:
+        """Return ``text`` with every form of every secret replaced by ``***``."""
+        return self.in_text.replace(text)
+
+    def bytes(self, data: bytes) -> bytes:
+        """Return ``data`` with every form of every secret, in UTF-8, replaced by ``***``."""
+        return self._in_bytes.replace(data)
+
+    def value(self, value: object) -> object:
+        """Return a JSON-like value with its texts redacted, its keys and numbers too."""
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {self.text(str(key)): self.value(inner) for key, inner in value.items()}
+            case list() | tuple():
+                return [self.value(inner) for inner in value]
+            case bool() | None:
+                return value
+            case _:
+                printed = str(value)
+                clean = self.text(printed)
+                return value if clean == printed and isinstance(value, int | float) else clean
+
+    def stream(self) -> Stream:
+        """Begin a text that arrives in pieces."""
+        return Stream(self)
+
+
+class Stream:
+    """One text in pieces: holds back the tail in which a secret may have begun."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Return as much of the text so far as no later piece can turn into a secret."""
+        patterns = self._redactor.in_text
+        text = self._held + piece
+        # A form that begins before this point lies wholly inside the text; one that begins later may still grow.
+        settled = max(len(text) - max(patterns.longest - 1, 0), 0)
+        pieces: list[str] = []
+        done = 0
+        for start, end in patterns.spans(text):
+            if start >= settled:
+                break
+            pieces += [text[done:start], patterns.mark]
+            done = end
+        keep_from = max(done, settled)
+        pieces.append(text[done:keep_from])
+        self._held = text[keep_from:]
+        return "".join(pieces)
+
+    def finish(self) -> str:
+        """Return what was held back, redacted."""
+        rest, self._held = self._redactor.text(self._held), ""
+        return rest
+
+
+def forms(value: str) -> frozenset[str]:
+    """Return the texts in which ``value`` may appear; each of its longer lines counts as a value of its own."""
+    found: set[str] = set()
+    for part in {value, *(line for line in value.splitlines() if len(line) >= _MIN_LINE)}:
+        data = part.encode()
+        escaped = {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
+        escaped |= {form.replace("/", "\\/") for form in escaped}
+        escaped |= {json.dumps(form)[1:-1] for form in escaped}
+        in_base64 = set(_base64_forms(data))
+        in_url = {quote(form, safe=safe) for form in {part, *in_base64} for safe in ("", "/")} | {quote_plus(part)}
+        in_url |= {re.sub("%[0-9A-F]{2}", lambda code: code.group().lower(), form) for form in in_url}
+        found |= {part, data.hex(), data.hex().upper(), *escaped, *in_url, *in_base64}
+    return frozenset(form for form in found if len(form) >= MIN_LENGTH)
+
+
+def _base64_forms(data: bytes) -> Iterator[str]:
+    """Yield what stands in a base64 text whatever precedes and follows ``data`` in it."""
+    for before in range(3):
+        # The first characters mix bits of what precedes, a last one bits of what follows: leave them out.
+        first = (0, 2, 3)[before]
+        last = (before + len(data)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(b"\0" * before + data).decode()[first:last]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wellhead.errors import ConfigurationError
+from wellhead.telemetry import redact
+from wellhead.telemetry.redact import MARK, Redactor
+
+CANARIES = [
+    "canary7f3a9c",
+    'can"ary\\7f/3a +9c=ünï',
+    "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END KEY-----",
+]
+
+
+def _url_lower(text: str) -> str:
+    return quote(text, safe="").replace("%2F", "%2f").replace("%3D", "%3d").replace("%C3", "%c3")
+
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "raw": lambda value: value,
+    "json": lambda value: json.dumps({"password": value}),
+    "json in utf-8": lambda value: json.dumps({"password": value}, ensure_ascii=False),
+    "json in json": lambda value: json.dumps(json.dumps({"password": value})),
+    "json with escaped slash": lambda value: json.dumps(value).replace("/", "\\/"),
+    "url": lambda value: f"https://host.example/?p={quote(value, safe='')}",
+    "url path": lambda value: f"https://host.example/{quote(value)}",
+    "url plus": quote_plus,
+    "hex": lambda value: value.encode().hex(),
+    "HEX": lambda value: value.encode().hex().upper(),
+    "base64, first alignment": lambda value: base64.b64encode(b"abc" + value.encode() + b"xyz").decode(),
+    "base64, second alignment": lambda value: base64.b64encode(b"a" + value.encode() + b"xyz").decode(),
+    "base64, third alignment": lambda value: base64.b64encode(b"ab" + value.encode() + b"xyz").decode(),
+    "base64, alone": lambda value: base64.b64encode(value.encode()).decode(),
+    "base64, urlsafe": lambda value: base64.urlsafe_b64encode(b"user:" + value.encode()).decode(),
+    "base64 in a url": lambda value: quote(base64.b64encode(b"user:" + value.encode()).decode(), safe=""),
+}
+
+
+def _traces(value: str) -> set[str]:
+    """Pieces of eight characters of each form: if one is left, part of the secret is."""
+    return {form[at : at + 8] for form in redact.forms(value) for at in range(len(form) - 7)}
+
+
+@pytest.mark.parametrize("value", CANARIES, ids=["plain", "awkward", "multi-line"])
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_finds_a_secret_in_every_form(value: str, encode: Callable[[str], str]) -> None:
+    redactor = Redactor()
+    redactor.add(value)
+    text = f"before {encode(value)} after"
+    clean = redactor.text(text)
+    assert MARK in clean
+    assert clean.startswith("before ")
+    assert clean.endswith(" after")
+    assert not [trace for trace in _traces(value) if trace in clean]
+    assert redactor.bytes(text.encode()) == clean.encode()
+
+
+@pytest.mark.parametrize("value", CANARIES, ids=["plain", "awkward", "multi-line"])
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_finds_a_secret_split_over_chunks_at_every_place(value: str, encode: Callable[[str], str]) -> None:
+    redactor = Redactor()
+    redactor.add(value)
+    text = f"before {encode(value)} after"
+    for cut in range(len(text)):
+        stream = redactor.stream()
+        assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.finish() == redactor.text(text)
+
+
+def test_a_line_of_a_longer_secret_is_found_alone() -> None:
+    redactor = Redactor()
+    redactor.add(CANARIES[2])
+    assert redactor.text("line: MIIEvQIBADANBgkq.") == f"line: {MARK}."
+
+
+def test_a_secret_that_begins_inside_another_one_is_taken_out_whole() -> None:
+    redactor = Redactor()
+    redactor.add("abcdefgh")
+    redactor.add("efghijkl")
+    redactor.add("abcdefghij-longer")
+    assert redactor.text("<abcdefghijkl>") == f"<{MARK}>"
+    stream = redactor.stream()
+    assert stream.feed("<abcdefgh") + stream.feed("ij-longer>") + stream.finish() == f"<{MARK}>"
+
+
+@given(st.lists(st.text("ab1", min_size=6, max_size=8), min_size=1, max_size=3), st.text("ab1", max_size=60), st.data())
+def test_chunks_never_change_what_is_taken_out(secrets: list[str], text: str, data: st.DataObject) -> None:
+    redactor = Redactor()
+    for secret in secrets:
+        redactor.add(secret)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    stream = redactor.stream()
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    streamed = "".join(stream.feed(piece) for piece in pieces) + stream.finish()
+    assert streamed.replace(MARK * 2, MARK) == redactor.text(text).replace(MARK * 2, MARK)
+    assert not [secret for secret in secrets if secret in streamed]
+
+
+def test_what_is_not_secret_passes_untouched() -> None:
+    redactor = Redactor()
+    assert redactor.text("nothing known yet") == "nothing known yet"
+    redactor.add("canary7f3a9c")
+    letters = random.Random(7)
+    text = "".join(letters.choice("cany7f3 ") for _ in range(10_000))
+    assert redactor.text(text) == text
+
+
+def test_a_value_added_later_is_found_by_a_stream_that_is_open() -> None:
+    redactor = Redactor()
+    stream = redactor.stream()
+    assert stream.feed("hello ") == "hello "
+    redactor.add("canary7f3a9c")
+    assert stream.feed("canary7f") + stream.feed("3a9c!") + stream.finish() == f"{MARK}!"
+
+
+def test_values_are_redacted_in_depth() -> None:
+    redactor = Redactor()
+    redactor.add("canary7f3a9c")
+    redactor.add("12345678")
+    value = {"canary7f3a9c": ["x canary7f3a9c", 12345678, 1.5, None, True, {"deep": ("canary7f3a9c",)}]}
+    assert redactor.value(value) == {MARK: [f"x {MARK}", MARK, 1.5, None, True, {"deep": [MARK]}]}
+
+
+def test_a_secret_too_short_to_be_found_is_refused_without_being_repeated() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Redactor().add("s3cr3")
+    assert caught.value.code is redact.TOO_SHORT
+    assert "s3cr3" not in f"{caught.value.message} {caught.value.hint}"
