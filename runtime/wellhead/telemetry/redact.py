@@ -1,8 +1,8 @@
 """Takes the secrets of a run out of whatever leaves it.
 
 A value is found as it is and in the forms programs print it in: escaped for JSON or a URL, in hex, and in base64 at
-each of the three alignments it can have inside a longer text (``user:password`` of a Basic header, say). What a connector
-does to its own secret beyond that (encryption, compression, one letter a line) cannot be recognised.
+each of the three alignments it can have inside a longer text (`user:password` of a Basic header, say). What a
+connector does to its own secret beyond that (encryption, compression, one letter a line) cannot be recognised.
 """
 
 from __future__ import annotations
