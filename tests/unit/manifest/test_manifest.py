@@ -1,0 +1,291 @@
+"""Loading, linting, egress and config of one worked manifest, and of its many broken copies."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from wellhead import documents
+from wellhead.errors import ConfigurationError
+from wellhead.manifest import config, egress, lint, load, schema
+from wellhead.manifest.egress import EgressEntry
+
+EXAMPLE = Path(__file__).with_name("example.yaml")
+REPOSITORY = Path(__file__).parents[3]
+
+
+Step = tuple[tuple[str | int, ...], Any]
+
+
+def changed(*steps: Step) -> load.LoadedManifest:
+    """Return the example with each (path, value) set; a value of `...` removes the key."""
+    data = copy.deepcopy(documents.read(EXAMPLE).data)
+    for path, value in steps:
+        *parents, last = path
+        at = data
+        for key in parents:
+            at = at[key]
+        if value is ...:
+            del at[last]
+        else:
+            at[last] = value
+    return load.parse(json.dumps(data).encode(), "changed.yaml")
+
+
+def codes(loaded: load.LoadedManifest) -> list[str]:
+    return [finding.code.name for finding in lint.lint(loaded)]
+
+
+def test_the_example_is_sound() -> None:
+    assert lint.lint(load.load(EXAMPLE)) == []
+
+
+def test_its_hash_is_that_of_the_bytes_and_canonical_json_is_that_of_the_content() -> None:
+    loaded = load.load(EXAMPLE)
+    again = load.parse(EXAMPLE.read_bytes() + b"\n# a comment\n")
+    assert loaded.sha256 != again.sha256
+    assert loaded.canonical_json() == again.canonical_json()
+    assert load.parse(loaded.canonical_json()).manifest == loaded.manifest
+
+
+def test_a_folder_means_its_manifest() -> None:
+    assert load.load(REPOSITORY / "tests/images/tiny").manifest.metadata.id == "dev/tiny"
+
+
+def test_mistakes_are_told_together_with_their_lines(tmp_path: Path) -> None:
+    text = (
+        EXAMPLE.read_text().replace("title: Harbor CRM", "titel: Harbor CRM").replace("deletes: soft", "deletes: maybe")
+    )
+    file = tmp_path / "manifest.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load.load(file)
+    lines = text.splitlines()
+    told = " ".join(caught.value.details)
+    assert f":{1 + lines.index('  titel: Harbor CRM')} (metadata.titel)" in told
+    assert "metadata.title is missing" in told
+    assert "capabilities.deletes" in told
+
+
+@pytest.mark.parametrize("version", ["1.4", "v1.4.2", "1.4.2+build", "01.0.0", ""])
+def test_a_version_that_is_none_is_refused(version: str) -> None:
+    with pytest.raises(ConfigurationError):
+        changed((("metadata", "version"), version))
+
+
+@pytest.mark.parametrize("identity", ["harbor", "Acme/crm", "acme/harbor/crm", "acme/", "acme/har_bor", "../x/y"])
+def test_an_id_is_namespace_and_name(identity: str) -> None:
+    with pytest.raises(ConfigurationError):
+        changed((("metadata", "id"), identity))
+
+
+ENTRY = ("network", "egress", 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ([((*ENTRY, "host"), "10.1.2.3")], "WH-MAN-103"),
+        ([((*ENTRY, "host"), "2130706433")], "WH-MAN-103"),
+        ([((*ENTRY, "host"), "0x7f.1")], "WH-MAN-103"),
+        ([((*ENTRY, "host"), "[::1]")], "WH-MAN-103"),
+        ([((*ENTRY, "host"), "https://login.harbor.example")], "WH-MAN-101"),
+        ([((*ENTRY, "host"), "login.harbor.example/path")], "WH-MAN-101"),
+        ([((*ENTRY, "host"), "bücher.example")], "WH-MAN-101"),
+        ([((*ENTRY, "host"), "*.co.uk")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "*.github.io")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "*.example")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "a.*.harbor.example")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "a*.harbor.example")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "*.harbor.example"), ((*ENTRY, "open"), "operator")], "WH-MAN-002"),
+        ([((*ENTRY, "host"), "${config.start_date}.harbor.example")], "WH-MAN-001"),
+        ([((*ENTRY, "host"), "${config.region}")], "WH-MAN-001"),
+        ([((*ENTRY, "host"), "${config.mirror#host}")], "WH-MAN-001"),
+        ([((*ENTRY, "host"), "api.${config.nothing}.harbor.example")], "WH-MAN-003"),
+        ([((*ENTRY, "host"), "${config.region#host}"), ((*ENTRY, "open"), "operator")], "WH-MAN-003"),
+        ([((*ENTRY, "host"), "${config.label}"), ((*ENTRY, "open"), "operator")], "WH-MAN-003"),
+        ([((*ENTRY, "host"), "a.${region}.harbor.example")], "WH-MAN-003"),
+        ([((*ENTRY, "tls"), "none")], "WH-MAN-015"),
+        ([((*ENTRY, "protocol"), "postgresql")], "WH-MAN-016"),
+        (
+            [
+                (("network", "variables", "region"), {"pattern": "[a-z]+"}),
+                (("network", "egress", 0, "host"), "api-${config.region}"),
+            ],
+            "WH-MAN-001",
+        ),
+        ([(("network", "variables", "unused"), {"enum": ["x"]})], "WH-MAN-021"),
+        ([(("secrets", "slots", "spare"), {"kind": "opaque"})], "WH-MAN-004"),
+        ([(("auth", "methods", 0, "secrets"), ["client_id", "client_secret", "ghost"])], "WH-MAN-005"),
+        ([(("auth", "default"), "saml")], "WH-MAN-006"),
+        ([(("compliance", "classification"), "internal")], "WH-MAN-007"),
+        ([(("streams", 0, "fields", "email", "classification"), "restricted")], "WH-MAN-007"),
+        ([(("streams", 0, "sync_modes"), ["cdc"])], "WH-MAN-008"),
+        ([(("streams", 0, "cursor"), ...)], "WH-MAN-008"),
+        ([(("streams", 1), {"name": "accounts"})], "WH-MAN-009"),
+        ([(("config", "schema", "additionalProperties"), True)], "WH-MAN-010"),
+        ([(("config", "schema", "properties", "page_size", "type"), "intger")], "WH-MAN-010"),
+        ([(("config", "schema", "properties", "page_size", "default"), 501)], "WH-MAN-010"),
+        ([(("config", "schema", "properties", "api_key"), {"type": "string"})], "WH-MAN-011"),
+        ([(("compatibility", "state", "writes"), 4)], "WH-MAN-012"),
+        ([(("compatibility", "rollback_floor"), "2.0.0")], "WH-MAN-013"),
+        ([(("compatibility", "breaking", 0, "version"), "1.5.0")], "WH-MAN-013"),
+        ([(("runtime", "host"), "about 1")], "WH-MAN-014"),
+        ([(("secrets", "slots", "client_secret", "redact_pattern"), "(a+)+")], "WH-MAN-017"),
+        ([(("support", "lifecycle"), "deprecated")], "WH-MAN-018"),
+        ([(("config", "version"), 3)], "WH-MAN-019"),
+        ([(("auth", "methods", 0, "token_url"), "https://else.example/token")], "WH-MAN-020"),
+        ([(("compliance", "reviewed"), ...)], "WH-MAN-022"),
+        ([(("taxonomy", "type"), "database")], "WH-MAN-016"),
+        ([(("capabilities", "pagination"), [])], "WH-MAN-016"),
+        ([(("network", "egress"), []), (("auth", "methods", 0, "token_url"), ...)], "WH-MAN-016"),
+    ],
+)
+def test_each_disagreement_is_found(steps: list[Step], code: str) -> None:
+    assert code in codes(changed(*steps))
+
+
+@pytest.mark.parametrize(
+    ("host", "variable"),
+    [
+        ("api.${config.region}.harbor.example", {"pattern": "[a-z]+"}),
+        ("api.${config.region}.harbor.example", {"enum": ["eu", "us"]}),
+        ("${config.region}", {"pattern": "(eu|us)\\.harbor\\.example"}),
+    ],
+)
+def test_a_confined_or_finite_variable_is_accepted(host: str, variable: dict[str, Any]) -> None:
+    loaded = changed((("network", "variables", "region"), variable), (("network", "egress", 0, "host"), host))
+    assert codes(loaded) == []
+
+
+def test_findings_carry_lines_and_hints() -> None:
+    text = EXAMPLE.read_text().replace("host: login.harbor.example", "host: 192.0.2.1")
+    (finding,) = [found for found in lint.lint(load.parse(text.encode(), "m.yaml")) if found.code.name == "WH-MAN-103"]
+    assert finding.severity == "error"
+    assert finding.place.line == 1 + next(n for n, line in enumerate(text.splitlines()) if "192.0.2.1" in line)
+    assert "network.hosts" in finding.hint
+
+
+CONFIG = {"region": "eu", "start_date": "2026-01-01"}
+
+
+def test_egress_is_rendered_with_the_config() -> None:
+    manifest = load.load(EXAMPLE).manifest
+    assert egress.render_egress(manifest, CONFIG | {"mirror": "https://Mirror.Example.:8443/x"}) == (
+        EgressEntry("api.eu.harbor.example", 443, "https", "required", "manifest", False),
+        EgressEntry("login.harbor.example", 443, "https", "required", "manifest", False),
+        EgressEntry("*.files.harbor.example", 443, "https", "required", "manifest", False),
+        EgressEntry("mirror.example", 8443, "https", "required", "operator", False),
+    )
+
+
+def test_an_optional_entry_without_its_parameter_is_left_out() -> None:
+    rendered = egress.render_egress(load.load(EXAMPLE).manifest, CONFIG)
+    assert [entry.open for entry in rendered] == ["manifest"] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"region": "eu.evil.example#"}, "WH-MAN-105"),
+        ({"region": "ap"}, "WH-MAN-105"),
+        ({"region": None}, "WH-MAN-104"),
+        ({"mirror": "https://127.0.0.1/"}, "WH-MAN-103"),
+        ({"mirror": "https://[::1]/"}, "WH-MAN-103"),
+        ({"mirror": "https://0x7f000001/"}, "WH-MAN-103"),
+        ({"mirror": "no url"}, "WH-MAN-101"),
+        ({"mirror": "https://a_b..c/"}, "WH-MAN-101"),
+        ({"mirror": "https://host:99999/"}, "WH-MAN-101"),
+        ({"mirror": "gopher://host/"}, "WH-MAN-102"),
+    ],
+)
+def test_a_value_that_opens_something_else_is_refused(values: dict[str, Any], code: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        egress.render_egress(load.load(EXAMPLE).manifest, CONFIG | values)
+    assert caught.value.code.name == code
+
+
+def test_operator_hosts_and_private_networks_come_through() -> None:
+    loaded = changed(
+        (("taxonomy", "type"), "database"),
+        (("capabilities", "pagination"), []),
+        (
+            ("network", "egress"),
+            [{"host": "${config.label}", "port": "${config.page_size}", "protocol": "postgresql", "open": "operator"}],
+        ),
+        (("network", "private_networks"), "with_operator_grant"),
+    )
+    rendered = egress.render_egress(loaded.manifest, CONFIG | {"label": "PG.demo", "page_size": 5432})
+    assert rendered == (EgressEntry("pg.demo", 5432, "postgresql", "required", "operator", True),)
+
+
+def test_config_is_completed_and_normalised() -> None:
+    result = config.config_errors(
+        load.load(EXAMPLE).manifest,
+        {
+            "region": "eu",
+            "start_date": "2026-01-01",
+            "page_size": "50",
+            "archived": "True",
+            "ratio": 1,
+            "label": 2024,
+            "nested": {},
+        },
+    )
+    assert result.mistakes == ()
+    assert result.values == {
+        "region": "eu",
+        "start_date": "2026-01-01",
+        "page_size": 50,
+        "archived": True,
+        "ratio": 1.0,
+        "label": "2024",
+        "nested": {"depth": 3},
+    }
+    assert isinstance(result.values["ratio"], float)
+
+
+def test_every_mistake_of_a_config_is_told_at_once() -> None:
+    result = config.config_errors(
+        load.load(EXAMPLE).manifest,
+        {
+            "region": "mars",
+            "page_size": "many",
+            "pagesize": 3,
+            "archived": "perhaps",
+            "mirror": "not a url",
+            "ratio": None,
+        },
+    )
+    assert {mistake.field for mistake in result.mistakes} == {
+        "region", "page_size", "pagesize", "archived", "mirror", "ratio", "start_date",
+    }  # fmt: skip
+    with pytest.raises(ConfigurationError) as caught:
+        config.checked(load.load(EXAMPLE).manifest, {})
+    assert len(caught.value.details) == 2
+    assert caught.value.exit_code == 78
+
+
+def test_the_given_config_is_not_changed() -> None:
+    given = {"region": "eu", "start_date": "2026-01-01", "nested": {}}
+    config.config_errors(load.load(EXAMPLE).manifest, given)
+    assert given == {"region": "eu", "start_date": "2026-01-01", "nested": {}}
+
+
+def test_the_published_json_schema_is_fresh_and_accepts_the_example() -> None:
+    published = REPOSITORY / schema.PATH
+    assert published.read_text() == schema.text()
+    example = json.loads(load.load(EXAMPLE).canonical_json())
+    jsonschema.Draft202012Validator(json.loads(published.read_text())).validate(example)
+    example["metadata"]["titel"] = "x"
+    assert not jsonschema.Draft202012Validator(json.loads(published.read_text())).is_valid(example)
+
+
+def test_yaml_words_stay_text() -> None:
+    text = EXAMPLE.read_text().replace("title: Harbor CRM", "title: NO")
+    assert load.parse(text.encode()).manifest.metadata.title == "NO"
+    assert YAML(typ="safe", pure=True).load("NO") == "NO"
