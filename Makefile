@@ -63,7 +63,7 @@ types: venv ## mypy --strict on code and tests
 
 .PHONY: imports
 imports: venv ## Which way imports may point
-	@lint-imports --no-logo >.import_linter_cache.log 2>&1 || { cat .import_linter_cache.log; exit 1; }
+	@said=$$(lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }
 
 .PHONY: spell
 spell: venv ## Misspelt words
@@ -146,5 +146,5 @@ changelog: ## Assemble changelog.d/ into CHANGELOG.md; VERSION=0.1.0
 .PHONY: clean
 clean: ## Remove containers, networks and files made here; .venv stays
 	@if [ -x .venv/bin/wellhead ] && [ "$$(scripts/engine.sh status)" != none ]; then wellhead clean; fi
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache* .hypothesis .coverage* htmlcov build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov build dist
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

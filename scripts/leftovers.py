@@ -1,7 +1,8 @@
 """Say what a test suite left on the machine: `snapshot FILE` before it, `compare FILE` after it.
 
-Looked at: containers, networks and volumes of the Docker Engine, processes the suite started (they inherit the variable
-WELLHEAD_SUITE), folders and mounts under /run/wellhead, and temporary folders. `compare` exits 1 and names each leftover.
+Looked at: containers, networks and volumes of the Docker Engine, processes the suite started (they inherit the
+variable WELLHEAD_SUITE), folders and mounts under /run/wellhead, and temporary folders. `compare` exits 1 and names
+each leftover.
 Run it with any Python 3.11; it imports nothing of the project, so that it also judges a broken one.
 """
 
