@@ -1,9 +1,9 @@
 """The door to the registry's database: opening, transactions, migration, and the translation of its errors.
 
-SQLite runs in WAL mode with synchronous FULL, and every writing transaction begins IMMEDIATE. With the driver's deferred
-BEGIN, fifty concurrent runs meet `database is locked` in spite of any busy timeout, since a reader that wants to become
-a writer is refused without waiting. PostgreSQL serves more than one host, with time-outs so that a stopped host cannot
-hold a lock for long.
+SQLite runs in WAL mode with synchronous FULL, and every writing transaction begins IMMEDIATE. With the driver's
+deferred BEGIN, fifty concurrent runs meet `database is locked` in spite of any busy timeout, since a reader that wants
+to become a writer is refused without waiting. PostgreSQL serves more than one host, with time-outs so that a stopped
+host cannot hold a lock for long.
 """
 
 from __future__ import annotations

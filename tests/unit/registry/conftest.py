@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 import sqlalchemy as sa
 
-from wellhead.ids import ConnectionKey, RunId, StreamKey, StreamName
+from wellhead.ids import ConnectionKey, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.registry import connections
 from wellhead.registry.database import Database
 from wellhead.registry.tables import metadata
@@ -68,7 +68,7 @@ def onboarded(database: Database) -> Database:
         connections.onboard(
             tx,
             KEY,
-            connector_id="wellhead/postgres",
+            connector_id=ConnectorId("wellhead/postgres"),
             version_range="^1",
             channel="stable",
             enabled=True,

@@ -16,12 +16,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from wellhead.errors import ConfigurationError, FatalError, TransientError
+from wellhead.ids import ConnectorId
 from wellhead.registry import catalog_events, connections
 from wellhead.registry.database import HEAD, Database
 from wellhead.registry.migrations import upgrade
 from wellhead.registry.tables import metadata
 
 from .conftest import KEY
+
+CONNECTOR = ConnectorId("wellhead/postgres")
 
 
 class Server(Protocol):
@@ -106,11 +109,15 @@ def test_an_empty_database_says_that_it_has_no_tables(tmp_path: Path) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(KeyError), database.transaction() as tx:
-        catalog_events.note(tx, "published", "wellhead/postgres", who="somebody")
-        raise KeyError
+    def note_and_fail() -> None:
+        with database.transaction() as tx:
+            catalog_events.note(tx, "published", CONNECTOR, who="somebody")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        note_and_fail()
     with database.read() as tx:
-        assert catalog_events.all_of(tx, "wellhead/postgres") == []
+        assert catalog_events.all_of(tx, CONNECTOR) == []
 
 
 def test_a_row_that_contradicts_another_is_fatal_and_leaves_nothing(database: Database) -> None:
@@ -118,9 +125,14 @@ def test_a_row_that_contradicts_another_is_fatal_and_leaves_nothing(database: Da
         "INSERT INTO pending_revocations (accessor, run_id, created_at, expires_at)"
         " VALUES ('a', 'r', '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
     )
-    with pytest.raises(FatalError) as caught, database.transaction() as tx:
-        tx.execute(statement)
-        tx.execute(statement)
+
+    def insert_twice() -> None:
+        with database.transaction() as tx:
+            tx.execute(statement)
+            tx.execute(statement)
+
+    with pytest.raises(FatalError) as caught:
+        insert_twice()
     assert caught.value.code.name == "WH-REG-009"
     with database.read() as tx:
         assert tx.execute(sa.text("SELECT count(*) FROM pending_revocations")).scalar() == 0
@@ -148,16 +160,16 @@ def test_a_writing_transaction_takes_sqlites_lock_when_it_begins(tmp_path: Path)
     def second() -> None:
         with database.transaction() as tx:
             reached.append("second")
-            catalog_events.note(tx, "published", "a/b", who="second")
+            catalog_events.note(tx, "published", CONNECTOR, who="second")
 
     with database.transaction() as tx:
         # A deferred BEGIN lets both read here, and then refuses one of the writers at once.
-        catalog_events.all_of(tx, "a/b")
+        catalog_events.all_of(tx, CONNECTOR)
         other = threading.Thread(target=second)
         other.start()
         other.join(0.3)
         reached.append("first")
-        catalog_events.note(tx, "published", "a/b", who="first")
+        catalog_events.note(tx, "published", CONNECTOR, who="first")
     other.join(10)
     assert reached == ["first", "second"]
 
@@ -220,34 +232,43 @@ def test_a_missing_database_is_a_configuration_error(postgres: Server) -> None:
 @pytest.mark.real
 def test_a_commit_whose_answer_is_lost_is_unknown(postgres: Server, postgres_url: str) -> None:
     database = Database.open(postgres_url)
-    with pytest.raises(TransientError) as caught, database.transaction() as tx:
-        catalog_events.note(tx, "published", "lost/answer", who="somebody")
-        pid = tx.execute(sa.text("SELECT pg_backend_pid()")).scalar()
-        postgres.psql(f"SELECT pg_terminate_backend({pid})")
+
+    def lose_the_server() -> None:
+        with database.transaction() as tx:
+            catalog_events.note(tx, "published", ConnectorId("lost/answer"), who="somebody")
+            pid = tx.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+            postgres.psql(f"SELECT pg_terminate_backend({pid})")
+
+    with pytest.raises(TransientError) as caught:
+        lose_the_server()
     assert caught.value.code.name == "WH-REG-008"
     with database.read() as tx:
-        assert catalog_events.all_of(tx, "lost/answer") == []
+        assert catalog_events.all_of(tx, ConnectorId("lost/answer")) == []
     database.close()
 
 
 def test_a_reading_transaction_cannot_write_and_the_next_one_can(database: Database) -> None:
     with pytest.raises(FatalError, match="tried to write"), database.read() as tx:
-        catalog_events.note(tx, "published", "a/b", who="somebody")
+        catalog_events.note(tx, "published", CONNECTOR, who="somebody")
     with database.transaction() as tx:
-        catalog_events.note(tx, "published", "a/b", who="somebody")
-        assert len(catalog_events.all_of(tx, "a/b")) == 1
+        catalog_events.note(tx, "published", CONNECTOR, who="somebody")
+        assert len(catalog_events.all_of(tx, CONNECTOR)) == 1
 
 
 def test_a_full_disk_is_transient_and_keeps_what_was_committed(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/registry.db")
     database.migrate()
     with database.transaction() as tx:
-        catalog_events.note(tx, "published", "kept/row", who="somebody")
-    with pytest.raises(TransientError) as caught, database.transaction() as tx:
-        # SQLite answers the same way as for a full disk, and has rolled back before we can.
-        tx.execute(sa.text("PRAGMA max_page_count = 1"))
-        catalog_events.note(tx, "published", "too/large", who="x" * 2_000_000)
+        catalog_events.note(tx, "published", CONNECTOR, who="somebody")
+
+    def fill() -> None:
+        with database.transaction() as tx:
+            # SQLite answers the same way as for a full disk, and has rolled back before we can.
+            tx.execute(sa.text("PRAGMA max_page_count = 1"))
+            catalog_events.note(tx, "published", CONNECTOR, who="x" * 2_000_000)
+
+    with pytest.raises(TransientError) as caught:
+        fill()
     assert caught.value.code.name == "WH-REG-003"
     with database.read() as tx:
-        assert len(catalog_events.all_of(tx, "kept/row")) == 1
-        assert catalog_events.all_of(tx, "too/large") == []
+        assert [event.who for event in catalog_events.all_of(tx, CONNECTOR)] == ["somebody"]
