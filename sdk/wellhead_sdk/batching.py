@@ -1,0 +1,305 @@
+"""Rows and tables to record batches of the right size and schema, by columns.
+
+Nothing is dropped on the way: a row that does not fit the schema, or is larger than a batch may be, is handed to
+``reject`` with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wellhead_sdk.errors import Data, Fatal
+from wellhead_sdk.wire import arrow
+from wellhead_sdk.wire.messages import MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_SAMPLE_BYTES, TARGET_BATCH_BYTES
+
+#: Rows converted before anything is known of their size.
+FIRST_CUT_ROWS = 512
+#: A table at least this large travels as it comes; smaller ones are gathered.
+GATHER_BYTES = TARGET_BATCH_BYTES // 4
+_SAMPLED_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row set aside, as JSON bytes, with the column at fault where it is one."""
+
+    reason: str
+    row: bytes
+    key: Mapping[str, Any]
+    column: str = ""
+    text: str = ""
+
+
+class Batcher:
+    """Gathers one stream's rows and hands out finished batches in order, each encoded at most once.
+
+    ``ship`` gets (batch, IPC bytes); ``reject`` gets rows that cannot travel. Not safe for threads.
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema,
+        primary_key: Sequence[str],
+        ship: Callable[[pa.RecordBatch, bytes], None],
+        reject: Callable[[Reject], None],
+        unknown: Callable[[str], None],
+    ) -> None:
+        """Take the exact schema of every batch.
+
+        Args:
+            schema: what rows and tables are held to.
+            primary_key: columns that name a rejected row.
+            ship: takes each finished batch.
+            reject: takes each row that cannot travel.
+            unknown: is told once of each field that rows have and the schema lacks.
+        """
+        self.schema = schema
+        self._struct = pa.struct(list(schema))
+        self._names = frozenset(schema.names)
+        self._required = tuple(field.name for field in schema if not field.nullable)
+        self._key = tuple(name for name in primary_key if name in self._names)
+        self._ship = ship
+        self._reject = reject
+        self._unknown = unknown
+        self._told: set[str] = set()
+        self._rows: list[dict[str, Any]] = []
+        self._rows_size = 0
+        self._cut_rows = FIRST_CUT_ROWS
+        self._gathered: list[pa.RecordBatch] = []
+        self._gathered_size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing waits to be cut."""
+        return not self._rows and not self._gathered
+
+    def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take rows; those beyond the cut are shipped at once."""
+        done = 0
+        while done < len(rows):
+            part = rows[done : done + self._cut_rows - len(self._rows)] if len(rows) > 1 else rows
+            self._look_at(part)
+            self._rows.extend(part)
+            done += len(part)
+            if len(self._rows) >= self._cut_rows or self._rows_size >= TARGET_BATCH_BYTES:
+                self._convert()
+                self._cut()
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take a record batch; its columns are chosen by name and cast where the schema says otherwise.
+
+        Raises:
+            Data: a column is missing, cannot be cast, or holds nulls it must not.
+        """
+        self._convert()
+        if batch.num_rows == 0:
+            return
+        self._gathered.append(self._conform(batch))
+        self._gathered_size += self._gathered[-1].nbytes
+        if self._gathered_size >= GATHER_BYTES:
+            self._cut()
+
+    def flush(self) -> None:
+        """Ship everything gathered, however small."""
+        self._convert()
+        self._cut()
+
+    # rows to columns
+
+    def _look_at(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Estimate the size of ``rows`` and notice fields the schema lacks, from a few of them."""
+        step = max(1, len(rows) // _SAMPLED_ROWS)
+        sample = rows[::step]
+        size = 0
+        for row in sample:
+            size += 16 * len(row) + sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+            if not row.keys() <= self._names:
+                for name in sorted(row.keys() - self._names - self._told):
+                    self._told.add(name)
+                    self._unknown(name)
+        self._rows_size += size * step
+
+    def _convert(self) -> None:
+        if not self._rows:
+            return
+        rows, self._rows, self._rows_size = self._rows, [], 0
+        batch = self._columns(rows)
+        if batch.num_rows == 0:
+            return
+        row_bytes = max(1.0, batch.nbytes / batch.num_rows)
+        # At most doubled each time: rows may grow at any moment, and the list of dicts is what costs memory.
+        self._cut_rows = max(1, min(int(TARGET_BATCH_BYTES / row_bytes), 2 * self._cut_rows, MAX_BATCH_ROWS))
+        self._gathered.append(batch)
+        self._gathered_size += batch.nbytes
+
+    def _columns(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+        try:
+            batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._struct))
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            batch = self._repaired(rows)
+        if self._required and any(batch.column(name).null_count for name in self._required):
+            batch = self._without_missing(batch)
+        return batch.replace_schema_metadata(self.schema.metadata)
+
+    def _repaired(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+        """Convert column by column, setting aside the rows that one column cannot take."""
+        faults: dict[int, tuple[str, str]] = {}
+        columns: list[list[Any]] = []
+        for field in self.schema:
+            values: list[Any] = []
+            for index, row in enumerate(rows):
+                try:
+                    values.append(_scalar(row.get(field.name), field.type))
+                except (pa.ArrowException, ValueError, TypeError, OverflowError) as exc:
+                    faults.setdefault(index, (field.name, f"{_shown(row.get(field.name))}: {exc}"))
+                    values.append(None)
+            columns.append(values)
+        for index, (column, text) in sorted(faults.items()):
+            self._set_aside("unrepresentable", rows[index], column, text)
+        good = [index for index in range(len(rows)) if index not in faults]
+        arrays = [
+            pa.array([values[index] for index in good], field.type)
+            for field, values in zip(self.schema, columns, strict=True)
+        ]
+        return pa.record_batch(arrays, schema=_nullable(self.schema))
+
+    def _without_missing(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Set aside the rows that lack a value they must have."""
+        keep = pa.array([True] * batch.num_rows)
+        for name in self._required:
+            missing = pc.is_null(batch.column(name))
+            for index in pc.indices_nonzero(pc.and_(keep, missing)).to_pylist():
+                self._set_aside("missing", batch.slice(index, 1).to_pylist()[0], name, "null")
+            keep = pc.and_not(keep, missing)
+        kept = batch.filter(keep)
+        return pa.record_batch(kept.columns, schema=self.schema)
+
+    def _set_aside(self, reason: str, row: Mapping[str, Any], column: str, text: str) -> None:
+        key = {name: row.get(name) for name in self._key}
+        self._reject(Reject(reason, row_json(row), key, column, text[:MAX_SAMPLE_BYTES]))
+
+    # tables to the schema
+
+    def _conform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.schema.equals(self.schema, check_metadata=True):
+            columns = batch.columns
+        else:
+            columns = [self._column(batch, field) for field in self.schema]
+        for field, column in zip(self.schema, columns, strict=True):
+            if not field.nullable and column.null_count:
+                raise Data(
+                    f"column {field.name!r} holds {column.null_count} nulls and must hold none", reason="missing"
+                )
+        return pa.record_batch(columns, schema=self.schema)
+
+    def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0:
+            raise Data(f"the emitted table has no column {field.name!r}", reason="missing_column")
+        column = batch.column(index)
+        if column.type == field.type:
+            return column
+        try:
+            return column.cast(field.type)
+        except pa.ArrowException as exc:
+            raise Data(
+                f"column {field.name!r} cannot become {field.type} from {column.type}: {type(exc).__name__}",
+                reason="unrepresentable",
+            ) from exc
+
+    # cutting
+
+    def _cut(self) -> None:
+        gathered, self._gathered, self._gathered_size = self._gathered, [], 0
+        if gathered:
+            self._send(gathered[0] if len(gathered) == 1 else pa.concat_batches(gathered))
+
+    def _send(self, batch: pa.RecordBatch) -> None:
+        for part in _parts(batch):
+            if part.nbytes <= MAX_BATCH_BYTES:
+                encoded = arrow.to_ipc(part)
+                if len(encoded) <= MAX_BATCH_BYTES:
+                    self._ship(part, encoded)
+                    continue
+            if part.num_rows > 1:
+                half = part.num_rows // 2
+                self._send(part.slice(0, half))
+                self._send(part.slice(half))
+            else:
+                self._set_aside("too_large", part.to_pylist()[0], "", "")
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut ``batch`` into pieces of about the target size; what is not half as large again stays whole."""
+    pieces = max(round(batch.nbytes / TARGET_BATCH_BYTES), -(-batch.num_rows // MAX_BATCH_ROWS), 1)
+    rows = -(-batch.num_rows // pieces)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def _scalar(value: Any, kind: pa.DataType) -> Any:
+    """Return ``value`` in a form ``kind`` takes: texts are parsed where they stand for times or numbers.
+
+    A list or an object in a text column is kept as JSON.
+    """
+    if value is None:
+        return None
+    if isinstance(value, dict | list) and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    if isinstance(value, str) and _is_parsed(kind):
+        return pa.scalar(value, pa.string()).cast(kind).as_py()
+    pa.array([value], kind)
+    return value
+
+
+def _is_parsed(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_temporal(kind) or types.is_decimal(kind) or types.is_integer(kind) or types.is_floating(kind))
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    """Return ``schema`` where every column may hold nulls, so that the rows at fault can be found first."""
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def row_json(row: Mapping[str, Any]) -> bytes:
+    """Return a row as JSON for a dead letter: bytes as hex, what JSON has no word for as text."""
+    return json.dumps(row, ensure_ascii=False, default=_json_text).encode(errors="surrogatepass")
+
+
+def _json_text(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def sample_of(row: bytes) -> tuple[bytes, bytes, int]:
+    """Return the SHA-256, the first 4 KiB and the size of a row set aside."""
+    return hashlib.sha256(row).digest(), row[:MAX_SAMPLE_BYTES], len(row)
+
+
+def as_batches(records: Any) -> Iterator[pa.RecordBatch]:
+    """Return the record batches in an Arrow table, batch or reader.
+
+    Raises:
+        Fatal: it is none of these.
+    """
+    match records:
+        case pa.RecordBatch():
+            yield records
+        case pa.Table():
+            yield from records.to_batches()
+        case pa.RecordBatchReader():
+            yield from records
+        case _:
+            raise Fatal(f"out.emit takes dicts, lists of dicts and Arrow tables, not {type(records).__name__}")
