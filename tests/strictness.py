@@ -14,9 +14,11 @@ def _as_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.outcome == "skipped":
         report.outcome = "failed"
         report.longrepr = f"{_RULE}\n{report.longrepr}"
+        # pytest counts a failure that carries this mark of an expected one as none.
+        vars(report).pop("wasxfail", None)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn a skip, an expected failure included, into a failure."""
     report = yield
@@ -24,7 +26,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, pytest.CollectReport]:
     """Turn a module that skips itself into a failure."""
     report: pytest.CollectReport = yield

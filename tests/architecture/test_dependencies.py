@@ -1,0 +1,64 @@
+"""What an author's image must carry, what the SDK promises by name, and what a quick command may not wait for."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import wellhead_sdk
+from tests.architecture.source import ROOT, imported, modules
+from tests.golden import Golden
+
+#: Each costs every connector image megabytes and every author a version to agree with; see docs/decisions.
+SDK_DEPENDENCIES = [
+    "google-crc32c",
+    "googleapis-common-protos",
+    "grpcio",
+    "protobuf",
+    "pyarrow",
+    "pydantic",
+]
+HEAVY = ["alembic", "cryptography", "docker", "grpc", "hvac", "polars", "psycopg", "pyarrow", "sqlalchemy"]
+GATEWAY = ["address", "policy", "gateway"]
+
+
+def test_the_sdk_asks_for_no_more_than_it_did() -> None:
+    project = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text())["project"]
+    assert [re.split(r"[^a-z0-9-]", name)[0] for name in project["dependencies"]] == SDK_DEPENDENCIES
+
+
+def test_the_public_names_of_the_sdk_are_the_agreed_ones(golden: Golden) -> None:
+    golden.check("sdk_names.txt", "\n".join(sorted(wellhead_sdk.__all__)) + "\n")
+
+
+@pytest.mark.parametrize("name", sorted(wellhead_sdk.__all__))
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    assert getattr(wellhead_sdk, name).__doc__
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_the_gateway_program_needs_the_standard_library_alone(name: str) -> None:
+    path = ROOT / "runtime" / "wellhead" / "egress" / f"{name}.py"
+    (module,) = [module for where, module in modules("runtime/wellhead/egress") if where.name == path.name]
+    roots = {needed.partition(".")[0] for needed in imported(module)}
+    assert roots - {"wellhead"} <= set(sys.stdlib_module_names)
+    own = {".".join(needed.split(".")[:3]) for needed in imported(module) if needed.startswith("wellhead")}
+    assert own <= {"wellhead.egress"} | {f"wellhead.egress.{other}" for other in GATEWAY}
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    program = (
+        "import json, sys\n"
+        "from wellhead.cli.main import main\n"
+        "sys.argv = ['wellhead', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"sys.stderr.write(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage" in ran.stdout
+    assert json.loads(ran.stderr.splitlines()[-1]) == []
