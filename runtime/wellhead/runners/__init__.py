@@ -1,1 +1,1 @@
-"""."""
+"""Runners: what starts a connector, watches over it and ends it."""

@@ -1,0 +1,89 @@
+"""Removing what runs left behind: of hosts that died, and, for `wellhead clean`, of everybody.
+
+Whether a run still lives is not for this module to know; it is told. Order: containers, then networks, which containers
+hold, then folders, which containers have mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from wellhead.engine import folders
+from wellhead.engine.client import Engine
+from wellhead.engine.container import PREFIX, Labels
+from wellhead.errors import WellheadError
+
+#: On networks and images that belong to the host and no run: removed by `clean` alone.
+KEPT = PREFIX + "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What was removed, by name, and what was not, with the reason."""
+
+    containers: tuple[str, ...]
+    networks: tuple[str, ...]
+    folders: tuple[str, ...]
+    images: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def reap(engine: Engine, is_alive: Callable[[Labels], bool], root: Path) -> Reaped:
+    """Remove the containers, networks and folders of every run for which ``is_alive`` says False.
+
+    One thing that cannot be removed does not keep the rest; it is named in ``left``. Nothing is raised but what listing
+    raises.
+
+    Args:
+        engine: where to look.
+        is_alive: asked once for each thing; what it says of another host's run counts as well.
+        root: where this host keeps its run folders.
+    """
+    work = _Work()
+    for container, labels in engine.containers():
+        if not is_alive(labels):
+            work.do("containers", container.name, container.remove)
+    for network in engine.networks():
+        if network.labels is not None and not is_alive(network.labels):
+            work.do("networks", network.name, partial(engine.remove_network, network.id))
+    for folder in folders.existing(root):
+        if not is_alive(folder.labels):
+            work.do("folders", str(folder.path), partial(folders.remove, engine, folder))
+    return work.result()
+
+
+def clean(engine: Engine, root: Path) -> Reaped:
+    """Remove everything of ours from the Engine, kept networks and images too, whoever runs; folders as well."""
+    reaped = reap(engine, lambda _labels: False, root)
+    work = _Work()
+    for network in engine.kept_networks(KEPT):
+        work.do("networks", network.name, partial(engine.remove_network, network.id))
+    for image_id in engine.labelled_images(KEPT):
+        work.do("images", image_id, partial(engine.remove_image, image_id))
+    kept = work.result()
+    return Reaped(
+        reaped.containers, reaped.networks + kept.networks, reaped.folders, kept.images, reaped.left + kept.left
+    )
+
+
+class _Work:
+    def __init__(self) -> None:
+        self._removed: dict[str, list[str]] = {"containers": [], "networks": [], "folders": [], "images": []}
+        self._left: list[str] = []
+
+    def do(self, kind: str, name: str, remove: Callable[[], None]) -> None:
+        try:
+            remove()
+        except WellheadError as exc:
+            self._left.append(f"{name}: {exc.message}")
+        except OSError as exc:
+            self._left.append(f"{name}: {exc.strerror}")
+        else:
+            self._removed[kind].append(name)
+
+    def result(self) -> Reaped:
+        removed = {kind: tuple(names) for kind, names in self._removed.items()}
+        return Reaped(**removed, left=tuple(self._left))
