@@ -1,0 +1,495 @@
+"""From a connector's folder to an OCI image, without a daemon: the same folder gives the same digest anywhere.
+
+    base            Debian rootfs with Python                    images.base, cached
+    dependencies    requirements.lock, hashes required           cached by the lock's hash
+    application     the SDK's and the connector's own wheels     made each time
+    + config, image manifest, connector manifest, SBOM, and one index over them: the release
+
+Nothing of a dependency is executed: only wheels are taken, and unpacked. The two build backends (the SDK's and the
+connector's own) do run, as the author's code on the author's machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.ids import ConnectorId, Digest
+from wellhead.images import base as base_image
+from wellhead.images import layer, layout
+from wellhead.manifest import load
+from wellhead.manifest.load import LoadedManifest
+
+NO_UV = Code("WH-IMG-020", "uv is not installed.")
+BAD_LOCK = Code("WH-IMG-021", "A connector's requirements.lock cannot be installed.")
+BAD_PROJECT = Code("WH-IMG-022", "A connector's pyproject.toml does not fit its manifest or cannot be built.")
+BAD_WHEEL = Code("WH-IMG-023", "A wheel holds what an image cannot take.")
+OTHER_PLATFORM = Code("WH-IMG-024", "A connector does not allow this machine's platform.")
+
+DEPENDENCIES = PurePosixPath("opt/wellhead/deps")
+APPLICATION = PurePosixPath("opt/wellhead/app")
+#: Where the connector finds its own manifest.
+MANIFEST = PurePosixPath("wellhead/manifest.yaml")
+
+LABEL_ID = "wellhead.connector.id"
+LABEL_VERSION = "wellhead.connector.version"
+LABEL_MANIFEST = "wellhead.connector.manifest.sha256"
+#: What a Dockerfile of the second path must set just so.
+ENVIRONMENT = {
+    "HOME": "/tmp",  # noqa: S108 - the one writable folder of the sandbox
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONPATH": f"/{APPLICATION}:/{DEPENDENCIES}",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONUNBUFFERED": "1",
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+}
+USER = f"{base_image.UID}:{base_image.UID}"
+
+_UV_PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_36", "linux/arm64": "aarch64-manylinux_2_36"}
+#: Of no use in an image, and different from one machine to the next.
+_TRACES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
+_NOT_SOURCE = ("__pycache__", "build", "dist", "node_modules")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What every image of a host is made from: the base's tar, the SDK's project folder, and where to keep layers."""
+
+    base: Path
+    sdk: Path
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDigests:
+    """What an Engine may call the image of one platform: the config's digest, or the manifest's."""
+
+    manifest: Digest
+    config: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A release in a layout, not yet signed."""
+
+    connector: ConnectorId
+    version: str
+    index_digest: Digest
+    manifest_sha256: str
+    images: dict[str, ImageDigests]
+    loaded: LoadedManifest
+
+
+def build(connector: Path, inputs: Inputs, out: layout.Layout) -> Built:
+    """Make the release of the connector in the folder ``connector``.
+
+    Raises:
+        ConfigurationError: the manifest is wrong (WH-DOC-…), the lock cannot be installed (WH-IMG-021), the project
+            does not fit or build (022, 023), or this machine's platform is not allowed (024).
+    """
+    loaded = load.load(connector)
+    platform = _platform(loaded)
+    with _trees(connector, loaded, inputs) as trees:
+        layers = [
+            compressed(inputs.base, inputs.cache),
+            *([trees.dependencies.packed] if trees.dependencies else []),
+            _application_layer(trees, inputs.cache),
+        ]
+        stored = [out.adopt(item.path, _descriptor(item)) for item in layers]
+        components = _components(trees)
+        layers[-1].path.unlink()
+    config = out.put(layout.canonical(_config(loaded, platform, layers)), layout.CONFIG)
+    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config.document()}
+    document["layers"] = [item.document() for item in stored]
+    image = out.put(layout.canonical(document), layout.MANIFEST, platform=platform)
+    children = [
+        image,
+        _artifact(
+            out,
+            "manifest",
+            layout.CONNECTOR_MANIFEST,
+            [(layout.CONNECTOR_MANIFEST, loaded.canonical_json()), (layout.CONNECTOR_YAML, loaded.content)],
+        ),
+        _artifact(out, "sbom", _SBOM, [(_SBOM, layout.canonical(_sbom(loaded, components)))]),
+    ]
+    release = {
+        "schemaVersion": 2,
+        "mediaType": layout.INDEX,
+        "manifests": [child.document() for child in children],
+        "annotations": {LABEL_ID: loaded.manifest.metadata.id, LABEL_VERSION: loaded.manifest.metadata.version},
+    }
+    index = out.put(layout.canonical(release), layout.INDEX)
+    return Built(
+        ConnectorId(loaded.manifest.metadata.id),
+        loaded.manifest.metadata.version,
+        index.digest,
+        loaded.sha256,
+        {platform: ImageDigests(image.digest, config.digest)},
+        loaded,
+    )
+
+
+def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
+    """Write the folders a connector's Dockerfile copies: ``deps``, ``app`` and ``wellhead``, and ``base.tar`` beside.
+
+    ``docker import base.tar NAME`` makes a BASE_IMAGE where none can be pulled. What was staged before is replaced.
+
+    Raises:
+        ConfigurationError: as `build`.
+    """
+    loaded = load.load(connector)
+    _platform(loaded)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("deps", "app", "wellhead"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "wellhead").mkdir()
+    (folder / "wellhead" / MANIFEST.name).write_bytes(loaded.content)
+    # The Engine need not be sent what the Dockerfile never copies.
+    (folder / ".dockerignore").write_text("base.tar\n")
+    shutil.copyfile(inputs.base, folder / "base.tar")
+    with _trees(connector, loaded, inputs) as trees:
+        shutil.copytree(trees.application, folder / "app", symlinks=True)
+        if trees.dependencies:
+            shutil.copytree(trees.dependencies.tree, folder / "deps", symlinks=True)
+        else:
+            (folder / "deps").mkdir()
+
+
+def compressed(tar: Path, cache: Path) -> layer.Packed:
+    """Return ``tar`` as a packed layer, from the cache if it was packed before."""
+    with tar.open("rb") as file:
+        key = f"layer-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}-{layer.GZIP_LEVEL}"
+    return _remembered(cache, key, lambda target: _pack_file(tar, target))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dependencies:
+    tree: Path
+    packed: layer.Packed
+
+
+@dataclass(frozen=True, slots=True)
+class _Trees:
+    """What is on disk while an image is made; the application's folder is gone afterwards, the other one is kept."""
+
+    loaded: LoadedManifest
+    dependencies: _Dependencies | None
+    application: Path
+
+
+@contextlib.contextmanager
+def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> Iterator[_Trees]:
+    _check_project(connector, loaded)
+    python = base_image.interpreter(inputs.base, inputs.cache)
+    with (
+        tempfile.TemporaryDirectory(prefix="app-", dir=inputs.cache) as scratch,
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
+        application = Path(scratch) / "app"
+        application.mkdir()
+        wheels = [pool.submit(_wheel, project, inputs.cache) for project in (inputs.sdk, connector)]
+        dependencies = _dependencies(connector, inputs, python)
+        for wheel in wheels:
+            _unpack(wheel.result(), application)
+        base_image.compile_tree(python, application, f"/{APPLICATION}")
+        yield _Trees(loaded, dependencies, application)
+
+
+def _platform(loaded: LoadedManifest) -> str:
+    platform = base_image.machine_platform()
+    if platform not in loaded.manifest.runtime.platforms:
+        raise ConfigurationError(
+            f"{loaded.manifest.metadata.id} allows {', '.join(loaded.manifest.runtime.platforms)}, not {platform}",
+            code=OTHER_PLATFORM,
+            hint="add the platform to runtime.platforms, or build on another machine",
+            place=loaded.document.place(("runtime", "platforms")),
+        )
+    return platform
+
+
+def _check_project(connector: Path, loaded: LoadedManifest) -> None:
+    project = _pyproject(connector).get("project", {})
+    if project.get("version") != loaded.manifest.metadata.version:
+        raise ConfigurationError(
+            f"the manifest says version {loaded.manifest.metadata.version}, pyproject.toml {project.get('version')}",
+            code=BAD_PROJECT,
+            hint="give both the same version",
+            place=Place(str(connector / "pyproject.toml"), field="project.version"),
+        )
+
+
+def _pyproject(project: Path) -> dict[str, Any]:
+    file = project / "pyproject.toml"
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{file} cannot be read: {exc}",
+            code=BAD_PROJECT,
+            hint="a connector's folder has a pyproject.toml with a [build-system]",
+            place=Place(str(file)),
+        ) from exc
+
+
+def _dependencies(connector: Path, inputs: Inputs, python: tuple[str, ...]) -> _Dependencies | None:
+    lock = connector / "requirements.lock"
+    try:
+        lines = lock.read_text("utf-8").splitlines()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{lock} cannot be read: {exc.strerror}",
+            code=BAD_LOCK,
+            hint="write it with `uv pip compile --generate-hashes`; an empty file means no dependencies",
+            place=Place(str(lock)),
+        ) from exc
+    wanted = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not wanted:
+        return None
+    platform = _UV_PLATFORMS[base_image.machine_platform()]
+    with inputs.base.open("rb") as file:
+        made_for = hashlib.file_digest(file, "sha256").hexdigest()
+    described = layout.canonical([1, layer.FORMAT, platform, made_for, wanted])
+    key = f"deps-{hashlib.sha256(described).hexdigest()[:32]}"
+    tree = inputs.cache / key
+    if not tree.exists():
+        with base_image.exclusive(inputs.cache / f"{key}.lock"):
+            if not tree.exists():
+                scratch = Path(tempfile.mkdtemp(prefix="deps-new-", dir=inputs.cache))
+                try:
+                    _install(lock, platform, scratch)
+                    base_image.compile_tree(python, scratch, f"/{DEPENDENCIES}")
+                    scratch.rename(tree)
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
+    return _Dependencies(tree, _remembered(inputs.cache, f"{key}-layer", lambda target: _pack_tree(tree, target)))
+
+
+def _install(lock: Path, platform: str, tree: Path) -> None:
+    uv = shutil.which("uv")
+    if uv is None:
+        raise ConfigurationError("uv is not installed", code=NO_UV, hint="pip install uv")
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(tree), "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "--link-mode", "copy", "--no-compile-bytecode"]
+    command += ["--python-version", base_image.PYTHON, "--python-platform", platform, "-r", str(lock)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ConfigurationError(
+            f"{lock} cannot be installed: {' | '.join(done.stderr.strip().splitlines()[-8:])}",
+            code=BAD_LOCK,
+            hint="every line needs hashes and a wheel for this platform; write the lock again",
+            place=Place(str(lock)),
+        )
+    # Start-up scripts name this machine's Python; a connector is started as a module.
+    shutil.rmtree(tree / "bin", ignore_errors=True)
+    (tree / ".lock").unlink(missing_ok=True)
+    for information in tree.glob("*.dist-info"):
+        for name in _TRACES:
+            (information / name).unlink(missing_ok=True)
+        record = information / "RECORD"
+        gone = ("bin/", "../../bin/", *(f"{information.name}/{name}" for name in _TRACES))
+        kept = [line for line in record.read_text("utf-8").splitlines() if not line.startswith(gone)]
+        record.write_text("\n".join(sorted(kept)) + "\n", "utf-8")
+
+
+def _wheel(project: Path, cache: Path) -> Path:
+    """Return the wheel of a project folder, built by its own backend, from the cache if nothing in it changed."""
+    backend = _pyproject(project).get("build-system", {}).get("build-backend")
+    if not isinstance(backend, str):
+        raise ConfigurationError(
+            f"{project / 'pyproject.toml'} names no build backend",
+            code=BAD_PROJECT,
+            hint='add [build-system] with requires = ["hatchling"] and build-backend = "hatchling.build"',
+            place=Place(str(project / "pyproject.toml")),
+        )
+    kept = cache / f"wheel-{_source_hash(project)}"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(prefix="wheel-new-", dir=cache) as scratch:
+            (Path(scratch) / "out").mkdir()
+            _run_backend(project, backend, Path(scratch) / "out")
+            # Another process may have been quicker; the bytes are the same.
+            with contextlib.suppress(OSError):
+                (Path(scratch) / "out").rename(kept)
+    (wheel,) = kept.glob("*.whl")
+    return wheel
+
+
+def _run_backend(project: Path, backend: str, out: Path) -> None:
+    module, _, attribute = backend.partition(":")
+    program = (
+        "import functools, importlib, sys\n"
+        "module, attribute, out = sys.argv[1:]\n"
+        "found = importlib.import_module(module)\n"
+        "found = functools.reduce(getattr, filter(None, attribute.split('.')), found)\n"
+        "found.build_wheel(out)\n"
+    )
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(layer.EPOCH), "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, module, attribute, str(out)],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ConfigurationError(
+            f"{project} cannot be built: {' | '.join(done.stderr.strip().splitlines()[-3:])}",
+            code=BAD_PROJECT,
+            hint=f"install its build backend ({module.partition('.')[0]}) beside wellhead, and mend what it says",
+            place=Place(str(project / "pyproject.toml")),
+        )
+
+
+def _source_hash(project: Path) -> str:
+    hashed = hashlib.sha256(f"{sys.version} {layer.EPOCH}".encode())
+    for root, folders, files in os.walk(project):
+        folders[:] = sorted(name for name in folders if name not in _NOT_SOURCE and not name.startswith("."))
+        for name in sorted(files):
+            file = Path(root, name)
+            content = file.read_bytes()
+            hashed.update(f"{file.relative_to(project).as_posix()}\0{len(content)}\0".encode())
+            hashed.update(content)
+    return hashed.hexdigest()[:32]
+
+
+def _unpack(wheel: Path, tree: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for item in archive.infolist():
+            parts = PurePosixPath(item.filename).parts
+            if item.filename.startswith("/") or ".." in parts or parts[0].endswith(".data"):
+                raise ConfigurationError(
+                    f"{wheel.name} holds {item.filename}, which is not a plain package file",
+                    code=BAD_WHEEL,
+                    hint="ship Python packages only; scripts and data folders have no place in an image",
+                )
+            if not item.is_dir():
+                target = tree.joinpath(*parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(item))
+
+
+def _application_layer(trees: _Trees, cache: Path) -> layer.Packed:
+    entries = [
+        *layer.walk(trees.application, APPLICATION),
+        layer.Entry.file(str(MANIFEST), trees.loaded.content),
+    ]
+    with tempfile.TemporaryFile(dir=cache) as tar:
+        layer.write(entries, tar)
+        tar.seek(0)
+        handle, name = tempfile.mkstemp(prefix="app-layer-", dir=cache)
+        os.close(handle)
+        return layer.pack(tar, Path(name))
+
+
+def _pack_tree(tree: Path, target: Path) -> layer.Packed:
+    with tempfile.TemporaryFile(dir=target.parent) as tar:
+        layer.write(layer.walk(tree, DEPENDENCIES), tar)
+        tar.seek(0)
+        return layer.pack(tar, target)
+
+
+def _pack_file(tar: Path, target: Path) -> layer.Packed:
+    with tar.open("rb") as file:
+        return layer.pack(file, target)
+
+
+def _remembered(cache: Path, key: str, make: Any) -> layer.Packed:
+    """Return the packed layer kept under ``key``; its description is written last, so a broken one is made again."""
+    file, described = cache / f"{key}.tar.gz", cache / f"{key}.json"
+    if not described.exists():
+        with base_image.exclusive(cache / f"{key}.lock"):
+            if not described.exists():
+                packed = make(file)
+                scratch = described.with_suffix(".new")
+                scratch.write_text(
+                    json.dumps({name: value for name, value in asdict(packed).items() if name != "path"})
+                )
+                scratch.rename(described)
+    return layer.Packed(path=file, **json.loads(described.read_text()))
+
+
+def _descriptor(packed: layer.Packed) -> layout.Descriptor:
+    return layout.Descriptor(layout.LAYER, Digest(packed.digest), packed.size)
+
+
+def _config(loaded: LoadedManifest, platform: str, layers: list[layer.Packed]) -> dict[str, Any]:
+    system, architecture = platform.split("/")
+    metadata = loaded.manifest.metadata
+    made = datetime.fromtimestamp(layer.EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    steps = ["base", "dependencies", "application"] if len(layers) == 3 else ["base", "application"]
+    return {
+        "architecture": architecture,
+        "os": system,
+        "created": made,
+        "config": {
+            "User": USER,
+            "Env": [f"{name}={value}" for name, value in sorted(ENVIRONMENT.items())],
+            "Entrypoint": list(loaded.manifest.runtime.entrypoint),
+            "WorkingDir": "/",
+            "Labels": {LABEL_ID: metadata.id, LABEL_VERSION: metadata.version, LABEL_MANIFEST: loaded.sha256},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [item.diff_id for item in layers]},
+        "history": [{"created": made, "created_by": f"wellhead build: {step}"} for step in steps],
+    }
+
+
+def _artifact(out: layout.Layout, role: str, kind: str, contents: list[tuple[str, bytes]]) -> layout.Descriptor:
+    empty = out.put(b"{}", layout.EMPTY)
+    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "artifactType": kind, "config": empty.document()}
+    document["layers"] = [out.put(content, media_type).document() for media_type, content in contents]
+    return out.put(layout.canonical(document), layout.MANIFEST, annotations={layout.ROLE_ANNOTATION: role})
+
+
+_SBOM = "application/vnd.cyclonedx+json"
+
+
+def _components(trees: _Trees) -> list[tuple[str, str, str]]:
+    """Return (name, version, licence) of every Python distribution of the image, sorted."""
+    roots = [trees.application, *([trees.dependencies.tree] if trees.dependencies else [])]
+    found = set()
+    for file in (item for root in roots for item in root.glob("*.dist-info/METADATA")):
+        headers = HeaderParser().parsestr(file.read_text("utf-8", errors="replace"))
+        found.add((headers["Name"], headers["Version"], headers["License-Expression"] or ""))
+    return sorted(found)
+
+
+def _sbom(loaded: LoadedManifest, components: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """CycloneDX 1.6 without serial number and time, so that it is as reproducible as what it lists.
+
+    Debian's packages are listed by the image's own var/lib/dpkg/status.
+    """
+    metadata = loaded.manifest.metadata
+    listed = []
+    for name, version, licence in components:
+        item: dict[str, Any] = {"type": "library", "name": name, "version": version}
+        item["purl"] = item["bom-ref"] = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+        if licence:
+            item["licenses"] = [{"expression": licence}]
+        listed.append(item)
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "container", "name": metadata.id, "version": metadata.version}},
+        "components": listed,
+    }

@@ -1,0 +1,395 @@
+"""The store of releases: an OCI image layout folder, with every byte hashed on its way in and on its way out.
+
+    oci-layout            marks the folder
+    index.json            name → descriptor; replaced whole, under a lock
+    blobs/sha256/<hex>    content, named by its hash, never changed
+
+Names are ``namespace/name:version`` for releases and ``namespace/name:sha256-<hex>.sig`` for what signs them. The store
+is not trusted: whoever can write here can only make things fail.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.ids import Digest
+
+NO_STORE = Code("WH-IMG-010", "The release store is missing or is no OCI layout.")
+NO_BLOB = Code("WH-IMG-011", "The release store lacks something a release needs.")
+BROKEN_BLOB = Code("WH-IMG-012", "Bytes in the release store are not what their digest says.")
+TOO_LARGE = Code("WH-IMG-013", "Something in the release store is larger than allowed.")
+BAD_DOCUMENT = Code("WH-IMG-014", "A document of the release store has the wrong form.")
+NO_PLATFORM = Code("WH-IMG-015", "A release has no image for this platform.")
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+EMPTY = "application/vnd.oci.empty.v1+json"
+CONNECTOR_MANIFEST = "application/vnd.wellhead.connector.manifest.v1+json"
+CONNECTOR_YAML = "application/vnd.wellhead.connector.manifest.v1+yaml"
+ENVELOPE = "application/vnd.dsse.envelope.v1+json"
+
+NAME_ANNOTATION = "org.opencontainers.image.ref.name"
+#: Says what a child of a release index is; never `artifactType` on the descriptor, which old mirror tools drop.
+ROLE_ANNOTATION = "wellhead.role"
+
+#: No document of a release comes near; a hostile one must not fill memory.
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+#: Compressed size of a layer.
+MAX_LAYER_BYTES = 2 * 1024 * 1024 * 1024
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_CHUNK = 1024 * 1024
+_UNKNOWN_PLATFORM = {"architecture": "unknown", "os": "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What names a blob from another document."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as OCI writes it."""
+        written: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.platform is not None:
+            system, architecture = self.platform.split("/")
+            written["platform"] = {"architecture": architecture, "os": system}
+        if self.annotations:
+            written["annotations"] = dict(sorted(self.annotations.items()))
+            if ROLE_ANNOTATION in self.annotations:
+                written["platform"] = _UNKNOWN_PLATFORM
+        return written
+
+
+def descriptor(document: Any) -> Descriptor:
+    """Read a descriptor out of a parsed document.
+
+    Raises:
+        RefusedError: WH-IMG-014, it has not the form of one.
+    """
+    match document:
+        case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)} if (
+            _DIGEST.fullmatch(digest) and size >= 0
+        ):
+            pass
+        case _:
+            raise RefusedError(
+                "a descriptor in the release store has the wrong form",
+                code=BAD_DOCUMENT,
+                hint="publish the release again",
+            )
+    annotations = document.get("annotations")
+    platform = document.get("platform")
+    named = None
+    if isinstance(platform, dict) and platform != _UNKNOWN_PLATFORM:
+        named = f"{platform.get('os')}/{platform.get('architecture')}"
+    labels = annotations if isinstance(annotations, dict) else {}
+    return Descriptor(media_type, Digest(digest), size, named, {str(key): str(value) for key, value in labels.items()})
+
+
+def canonical(document: Any) -> bytes:
+    """Return ``document`` as the JSON bytes every document of ours is stored as: sorted keys, no spaces."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(content: bytes) -> Digest:
+    """Return the digest that names ``content``."""
+    return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+class Layout:
+    """One layout folder; safe for several processes at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> Layout:
+        """Open the layout at ``path``, making it if it is missing or an empty folder."""
+        blobs = path / "blobs" / "sha256"
+        blobs.mkdir(parents=True, exist_ok=True)
+        marker = path / "oci-layout"
+        if not marker.exists():
+            _replace(path / "index.json", canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}))
+            # Last, so that a folder with a marker is complete.
+            _replace(marker, canonical({"imageLayoutVersion": "1.0.0"}))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Layout:
+        """Open an existing layout.
+
+        Raises:
+            ConfigurationError: WH-IMG-010, there is none.
+        """
+        if not (path / "oci-layout").is_file():
+            raise ConfigurationError(
+                f"{path} is not a release store",
+                code=NO_STORE,
+                hint="`wellhead publish` makes it; check store.path in wellhead.yaml",
+            )
+        return cls(path)
+
+    def put(self, content: bytes, media_type: str, **fields: Any) -> Descriptor:
+        """Store ``content`` and return its descriptor; storing it again changes nothing."""
+        digest = digest_of(content)
+        target = self._blob(digest)
+        if not target.exists():
+            _replace(target, content)
+        return Descriptor(media_type, digest, len(content), **fields)
+
+    def adopt(self, file: Path, found: Descriptor) -> Descriptor:
+        """Store a large file that ``found`` describes, hashing it while it is copied.
+
+        Raises:
+            RefusedError: WH-IMG-012, the file is not what its descriptor says.
+        """
+        target = self._blob(found.digest)
+        if target.exists():
+            return found
+        with _beside(target) as (scratch, out), file.open("rb") as source:
+            hashed = hashlib.sha256()
+            while chunk := source.read(_CHUNK):
+                hashed.update(chunk)
+                out.write(chunk)
+            if f"sha256:{hashed.hexdigest()}" != found.digest:
+                raise _broken(found.digest, str(file))
+            out.flush()
+            os.fsync(out.fileno())
+            scratch.rename(target)
+        return found
+
+    def get(self, digest: Digest, what: str) -> bytes:
+        """Return a document's bytes, checked against its digest.
+
+        Args:
+            digest: of the blob.
+            what: how the message names it, such as ``the image manifest``.
+
+        Raises:
+            RefusedError: missing (WH-IMG-011), changed (WH-IMG-012) or too large (WH-IMG-013).
+        """
+        with self._opened(digest, what) as (file, size):
+            if size > MAX_DOCUMENT_BYTES:
+                raise RefusedError(
+                    f"{what} has {size} bytes, more than the {MAX_DOCUMENT_BYTES} allowed",
+                    code=TOO_LARGE,
+                    hint="publish the release again",
+                )
+            content: bytes = file.read(MAX_DOCUMENT_BYTES + 1)
+        if digest_of(content) != digest:
+            raise _broken(digest, what)
+        return content
+
+    def document(self, digest: Digest, what: str) -> dict[str, Any]:
+        """Return a JSON document, checked against its digest; raises like `get`, and WH-IMG-014 if it is no object."""
+        try:
+            parsed = json.loads(self.get(digest, what))
+        except ValueError as exc:
+            raise RefusedError(f"{what} is not JSON", code=BAD_DOCUMENT, hint="publish the release again") from exc
+        if not isinstance(parsed, dict):
+            raise RefusedError(f"{what} is not an object", code=BAD_DOCUMENT, hint="publish the release again")
+        return parsed
+
+    def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
+        """Yield a blob's bytes; the last chunk is given away only after the whole was found to be what it should be.
+
+        Raises:
+            RefusedError: missing, changed or too large, before the reader has seen the end.
+        """
+        with self._opened(found.digest, what) as (file, size):
+            if size > MAX_LAYER_BYTES:
+                raise RefusedError(
+                    f"{what} has {size} bytes, more than the {MAX_LAYER_BYTES} allowed",
+                    code=TOO_LARGE,
+                    hint="publish a smaller release",
+                )
+            if size != found.size:
+                raise _broken(found.digest, what)
+            hashed = hashlib.sha256()
+            held = b""
+            while chunk := file.read(_CHUNK):
+                hashed.update(chunk)
+                if held:
+                    yield held
+                held = chunk
+            if f"sha256:{hashed.hexdigest()}" != found.digest:
+                raise _broken(found.digest, what)
+            yield held
+
+    def name(self, name: str, found: Descriptor) -> None:
+        """Let ``name`` mean ``found``, in place of what it meant before."""
+        with self._locked():
+            named = self._names()
+            named[name] = Descriptor(found.media_type, found.digest, found.size, None, {NAME_ANNOTATION: name})
+            manifests = [named[key].document() for key in sorted(named)]
+            content = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+            _replace(self.path / "index.json", content)
+
+    def named(self, name: str) -> Descriptor | None:
+        """Return what ``name`` means; None if it means nothing."""
+        return self._names().get(name)
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name, sorted."""
+        return tuple(sorted(self._names()))
+
+    def _names(self) -> dict[str, Descriptor]:
+        try:
+            index = json.loads((self.path / "index.json").read_bytes())
+            manifests = index["manifests"]
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise RefusedError(
+                f"{self.path / 'index.json'} cannot be read", code=BAD_DOCUMENT, hint="restore it, or publish again"
+            ) from exc
+        found = [descriptor(document) for document in manifests]
+        return {item.annotations[NAME_ANNOTATION]: item for item in found if NAME_ANNOTATION in item.annotations}
+
+    def _blob(self, digest: Digest) -> Path:
+        if _DIGEST.fullmatch(digest) is None:
+            raise RefusedError(f"{digest!r} is not a digest", code=BAD_DOCUMENT, hint="publish the release again")
+        return self.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    @contextmanager
+    def _opened(self, digest: Digest, what: str) -> Iterator[tuple[Any, int]]:
+        try:
+            file = self._blob(digest).open("rb")
+        except OSError as exc:
+            raise RefusedError(
+                f"{what} ({digest}) is not in the release store {self.path}: {exc.strerror}",
+                code=NO_BLOB,
+                hint="publish the release again, or restore the store",
+            ) from exc
+        with file:
+            yield file, os.fstat(file.fileno()).st_size
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.path / ".lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One platform's image: its manifest, its config (whose digest is the image id) and its layers, bottom first."""
+
+    platform: str
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+def image(layout: Layout, index_digest: Digest, platform: str) -> Image:
+    """Return the image of one platform out of a release.
+
+    Raises:
+        RefusedError: something is missing, changed or of the wrong form (WH-IMG-01x).
+        ConfigurationError: WH-IMG-015, the release has no image for it.
+    """
+    index = layout.document(index_digest, "the release index")
+    children = [descriptor(child) for child in index.get("manifests", [])]
+    for child in children:
+        if child.platform == platform and child.media_type == MANIFEST:
+            document = layout.document(child.digest, f"the image manifest of {platform}")
+            layers = document.get("layers")
+            return Image(
+                platform,
+                child,
+                descriptor(document.get("config")),
+                tuple(descriptor(item) for item in layers) if isinstance(layers, list) else (),
+            )
+    offered = ", ".join(sorted(child.platform for child in children if child.platform)) or "none"
+    raise ConfigurationError(
+        f"release {index_digest} has no image for {platform} (it has: {offered})",
+        code=NO_PLATFORM,
+        hint="publish a release for this platform",
+    )
+
+
+def engine_tar(layout: Layout, index_digest: Digest, platform: str) -> Iterator[bytes]:
+    """Yield one image as a tar that both kinds of Engine store load, hashing every blob on its way.
+
+    The classic store reads ``manifest.json`` and gives the image the config's digest as id, the containerd store reads
+    ``index.json`` and gives it the manifest's. A broken blob raises before the tar is complete, so the Engine refuses
+    what it has got.
+
+    Raises:
+        RefusedError: a blob is missing, changed or too large (WH-IMG-011 to 013).
+    """
+    found = image(layout, index_digest, platform)
+    blobs = {item.digest: item for item in (found.manifest, found.config, *found.layers)}
+    config, *layers = (_path(item) for item in (found.config, *found.layers))
+    documents = {
+        "index.json": canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [found.manifest.document()]}),
+        "manifest.json": canonical([{"Config": config, "RepoTags": None, "Layers": layers}]),
+        "oci-layout": canonical({"imageLayoutVersion": "1.0.0"}),
+    }
+    for name, content in documents.items():
+        yield _header(name, len(content)) + content + _padding(len(content))
+    for item in blobs.values():
+        yield _header(_path(item), item.size)
+        yield from layout.chunks(item, f"blob {item.digest}")
+        yield _padding(item.size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _path(found: Descriptor) -> str:
+    return f"blobs/sha256/{found.digest.removeprefix('sha256:')}"
+
+
+def _broken(digest: Digest, what: str) -> RefusedError:
+    return RefusedError(
+        f"{what} was changed: its bytes do not have the digest {digest}",
+        code=BROKEN_BLOB,
+        hint="find out who can write to the release store, then publish the release again",
+    )
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[tuple[Path, Any]]:
+    """Open a scratch file in the folder of ``target``; it is gone at the end unless it was renamed."""
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            os.fchmod(out.fileno(), 0o644)
+            yield scratch, out
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    with _beside(target) as (scratch, out):
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+        scratch.rename(target)
