@@ -20,13 +20,12 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
-import certifi
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
@@ -54,7 +53,7 @@ class Watcher(Protocol):
         ...
 
     def wait(self, until: datetime, reason: str) -> None:
-        """Tell the host that nothing will come before ``until``."""
+        """Tell the host that nothing will come before ``until``, and return then."""
         ...
 
 
@@ -97,7 +96,7 @@ class Transport:
     base_url: str
     timeout_s: float = 30.0
     max_payload_bytes: int = 16 * 1024 * 1024
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     requests_per_minute: int | None = None
     ca_pem: str | None = None
     user_agent: str = "wellhead-connector"
@@ -177,7 +176,7 @@ class HttpSession:
         def decode(response: Response) -> Answer:
             return Answer(response.json(), response.raw_ref, response.read_at)
 
-        told = watcher or _Unwatched()
+        told = watcher or _Unwatched(self._clock)
         page = self._ask(path, query, told, decode)
         told.count(pages=1)
         return page
@@ -197,7 +196,7 @@ class HttpSession:
             Configuration: another refusal, a certificate that does not verify, or a redirect to another host.
             Data: the answer is larger than ``max_payload_bytes``.
         """
-        return self._ask(path, query, watcher or _Unwatched(), lambda response: response)
+        return self._ask(path, query, watcher or _Unwatched(self._clock), lambda response: response)
 
     def _ask(self, path: str, query: Query, told: Watcher, accept: Callable[[Response], Accepted]) -> Accepted:
         attempt = 0
@@ -253,7 +252,7 @@ class HttpSession:
             case RetryClass.UNAUTHENTICATED:
                 raise Auth(said, hint="store a valid secret, or correct auth.mode and the key's name and place")
             case RetryClass.DENIED:
-                raise Auth(said, hint="give the secret's owner the right to read this path")
+                raise Auth(said, reason="permission_denied", hint="give the secret's owner the right to read this path")
             case RetryClass.PERMANENT:
                 raise Configuration(said, hint="check base_url and the stream's path and parameters")
 
@@ -324,13 +323,10 @@ class HttpSession:
         return target
 
     def _wait(self, seconds: float, reason: str, told: Watcher) -> None:
-        if seconds <= 0:
-            return
-        if isinstance(told, _Unwatched) and seconds > PATIENCE_S:
-            raise Throttled(f"{reason}: come back in {seconds:.0f} s", retry_after_s=seconds)
         if seconds > SILENT_WAIT_S:
             told.wait(self._clock.now() + timedelta(seconds=seconds), reason)
-        self._clock.sleep(seconds)
+        elif seconds > 0:
+            self._clock.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,14 +342,21 @@ class _Broken(Exception):  # noqa: N818 (an answer that broke, not an error of o
     """No complete answer came; the text says why without addresses."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Unwatched:
-    """The watcher of requests outside a read: there is nobody to tell."""
+    """The watcher of requests outside a read: there is nobody to tell, so long waits are errors."""
+
+    clock: Clock
 
     def count(self, *, requests: int = 0, failed: int = 0, bytes: int = 0, pages: int = 0, retries: int = 0) -> None:
         """Count nothing."""
 
     def wait(self, until: datetime, reason: str) -> None:
-        """Tell nobody."""
+        """Wait if it is short."""
+        seconds = (until - self.clock.now()).total_seconds()
+        if seconds > PATIENCE_S:
+            raise Throttled(f"{reason}: come back in {seconds:.0f} s", retry_after_s=seconds)
+        self.clock.sleep(max(0.0, seconds))
 
 
 def _base_url(text: str) -> str:
@@ -369,7 +372,7 @@ def _base_url(text: str) -> str:
         raise Configuration(
             "base_url is not of the form https://HOST[:PORT][/PATH]",
             hint="use https, and leave user, password, query and fragment out; secrets travel in their slots",
-            fields=(("base_url", "must be https://HOST[:PORT][/PATH]"),),
+            fields={"base_url": "must be https://HOST[:PORT][/PATH]"},
         )
     return text.rstrip("/") + "/"
 
@@ -396,7 +399,8 @@ def _name(url: str) -> str:
 
 
 def _trust(ca_pem: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=certifi.where())
+    # The image's own authorities: SSL_CERT_FILE, or where OpenSSL looks.
+    context = ssl.create_default_context()
     if ca_pem is not None:
         try:
             context.load_verify_locations(cadata=ca_pem)
@@ -404,7 +408,7 @@ def _trust(ca_pem: str | None) -> ssl.SSLContext:
             raise Configuration(
                 "ca_pem holds no certificate that can be read",
                 hint="paste the authority's certificate in PEM form, BEGIN and END lines included",
-                fields=(("ca_pem", "is not a PEM certificate"),),
+                fields={"ca_pem": "is not a PEM certificate"},
             ) from exc
     return context
 

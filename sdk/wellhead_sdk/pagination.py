@@ -61,11 +61,11 @@ class Mode(Protocol):
 class NoPages:
     """Mode `none`: one answer holds everything."""
 
-    def query(self, cursor: str | None) -> Query:
+    def query(self, cursor: str | None) -> Query:  # noqa: ARG002 - as every mode has it
         """Return nothing."""
         return ()
 
-    def next(self, document: Any) -> str | None:
+    def next(self, document: Any) -> str | None:  # noqa: ARG002
         """Return None: the only page is the last."""
         return None
 

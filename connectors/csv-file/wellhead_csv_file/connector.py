@@ -1,0 +1,235 @@
+"""The conversation: which file, which columns, and its records as batches with a checkpoint behind each.
+
+A read sees the file as it was when the read was planned: so many bytes, last changed then. A state is the offset
+behind the last block, so an interrupted read goes on there; in a file that has changed since, offsets mean nothing any
+more and the plan is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from wellhead_csv_file import table
+from wellhead_csv_file.blocks import BLOCK_BYTES, Text, blocks
+from wellhead_csv_file.config import CsvFileConfig
+from wellhead_csv_file.table import Layout, Parsed
+from wellhead_sdk import (
+    CheckpointType,
+    Configuration,
+    Connector,
+    Out,
+    Plan,
+    PlanStale,
+    Pushdown,
+    ReadRequest,
+    Replay,
+    Stream,
+    SyncMode,
+    Unit,
+)
+from wellhead_sdk.column_types import column_type
+from wellhead_sdk.connector import WHOLE_STREAM
+
+_BOM = "\ufeff".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFile:
+    """A file that was found readable: its first record told the columns, ``body`` is where the records begin."""
+
+    config: CsvFileConfig
+    path: Path
+    names: tuple[str, ...]
+    body: int
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self.config.stream or self.path.stem
+
+    def open(self, size: int) -> Text:
+        """Open the first ``size`` bytes for reading."""
+        return Text(self.path, self.config.encoding, size)
+
+
+class CsvFileConnector(Connector):
+    """Offers one stream: the file's records, read whole and in order."""
+
+    Config = CsvFileConfig
+
+    def authenticate(self, config: CsvFileConfig, secrets: Mapping[str, str]) -> CsvFile:  # noqa: ARG002 - a file asks for none
+        """Open the file and read its first record.
+
+        Raises:
+            Configuration: it is not there, not readable, empty, or its columns cannot be told apart.
+        """
+        path = Path(config.path)
+        try:
+            with Text(path, config.encoding, path.stat().st_size) as text:
+                names, body = _columns(text, config)
+        except OSError as exc:
+            raise _unreadable(config.path, exc) from exc
+        unknown = sorted(config.columns.keys() - set(names))
+        if unknown:
+            raise Configuration(
+                f"{config.path} has no column {', '.join(unknown)}",
+                fields={f"columns.{name}": "no such column" for name in unknown},
+                hint=f"its columns are {', '.join(names)}",
+            )
+        return CsvFile(config, path, names, body)
+
+    def probes(self, session: CsvFile) -> Mapping[str, Callable[[], str]]:
+        """Return the test that the file can be read and parsed."""
+
+        def readable() -> str:
+            return f"{session.path.name}: {len(session.names)} columns, {_version(session)['size']} bytes"
+
+        return {"file": readable}
+
+    def discover(self, session: CsvFile) -> Iterable[Stream]:
+        """Yield the file as a stream without key or cursor."""
+        layout = _layout(session, _types(session))
+        yield Stream(
+            session.stream,
+            layout.schema,
+            sync_modes=(SyncMode.FULL_REFRESH,),
+            replay=Replay.POSITION,
+            estimated_bytes=_version(session)["size"],
+        )
+
+    def plan(self, session: CsvFile, request: ReadRequest) -> Plan:  # noqa: ARG002 - it has one stream
+        """Plan the file as it is now, in one piece."""
+        return Plan((Unit(WHOLE_STREAM, _version(session)),))
+
+    def check_plan(self, session: CsvFile, request: ReadRequest, units: Sequence[Unit]) -> None:
+        """Refuse to go on in a file that is no longer the one that was planned."""
+        if [unit.descriptor for unit in units] != [_version(session)]:
+            raise PlanStale(f"{session.config.path} has changed since its read was planned", stream=request.stream)
+
+    def pushdown(self, session: CsvFile, request: ReadRequest) -> Pushdown:  # noqa: ARG002
+        """Say that columns nobody wants are not converted; filters are left to the host."""
+        return Pushdown(columns=True)
+
+    def read(self, session: CsvFile, request: ReadRequest, out: Out) -> None:
+        """Emit the file's records from the state's offset on, one batch and one checkpoint a block."""
+        state = request.cursor or {"offset": session.body, "records": 0}
+        offset, records = int(state["offset"]), int(state["records"])
+        size = _version(session)["size"]
+        layout = _layout(session, {field.name: field.type for field in request.schema}, tuple(request.schema.names))
+        with session.open(size) as text:
+            text.skip(offset)
+            # Parsed one block ahead: while a batch is on its way, the next is being made.
+            for block in _ahead(table.parse(block, layout) for block in blocks(text, offset)):
+                _emit(block, records, out)
+                records += block.rows.num_rows + len(block.refused)
+                out.count(bytes=block.end - offset)
+                offset = block.end
+                out.checkpoint({"offset": offset, "records": records}, type=CheckpointType.OFFSET)
+
+
+def _emit(block: Parsed, records: int, out: Out) -> None:
+    out.emit(block.rows)
+    for refused in block.refused:
+        out.reject(
+            refused.record,
+            reason=refused.reason,
+            key={"record": records + refused.position + 1},
+            column=refused.column,
+            text=refused.text,
+        )
+
+
+def _ahead(parsed: Iterator[Parsed]) -> Iterator[Parsed]:
+    with ThreadPoolExecutor(1, "parse") as worker:
+        upcoming = worker.submit(next, parsed, None)
+        while (block := upcoming.result()) is not None:
+            upcoming = worker.submit(next, parsed, None)
+            yield block
+
+
+def _columns(text: Text, config: CsvFileConfig) -> tuple[tuple[str, ...], int]:
+    """Return the columns' names and where the records begin."""
+    first = next(blocks(text, 0, 64 * 1024), None)
+    if first is None:
+        raise Configuration(
+            f"{config.path} is empty", fields={"path": "is an empty file"}, hint="a file has at least a header"
+        )
+    mark = len(_BOM) if first.data.startswith(_BOM) else 0
+    record, end = _first_record(first.data, mark)
+    width = len(table.fields(record, config.delimiter))
+    names = config.column_names
+    if config.has_header and not names:
+        names = tuple(table.fields(record, config.delimiter))
+    elif not names:
+        names = tuple(f"column_{number}" for number in range(1, width + 1))
+    _require_names(names, width, config)
+    return names, end if config.has_header else mark
+
+
+def _first_record(data: bytes, start: int) -> tuple[bytes, int]:
+    end = start
+    while end < len(data):
+        end = data.find(b"\n", end) + 1 or len(data)
+        if data.count(b'"', start, end) % 2 == 0 and data[start:end].strip():
+            break
+    return data[start:end], end
+
+
+def _require_names(names: tuple[str, ...], width: int, config: CsvFileConfig) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    problem = ""
+    if len(names) != width:
+        problem = f"column_names holds {len(names)} names, the file's first record {width} fields"
+    elif repeated:
+        problem = f"the names {', '.join(map(repr, repeated))} stand for more than one column"
+    elif "" in names:
+        problem = f"column {names.index('') + 1} has no name"
+    if problem:
+        raise Configuration(
+            f"{config.path}: {problem}",
+            fields={"column_names": problem},
+            hint="check delimiter and encoding, or name every column in column_names",
+        )
+
+
+def _types(session: CsvFile) -> dict[str, pa.DataType]:
+    """Return each column's type: as configured, else as `types` says."""
+    types: dict[str, pa.DataType] = {name: pa.string() for name in session.names}
+    if session.config.types == "inferred":
+        with session.open(_version(session)["size"]) as text:
+            text.skip(session.body)
+            for sample in blocks(text, session.body, BLOCK_BYTES):
+                types = table.infer(sample.data, _layout(session, types))
+                break
+    for name, word in session.config.columns.items():
+        types[name] = column_type(word)
+    return types
+
+
+def _layout(session: CsvFile, types: Mapping[str, Any], columns: tuple[str, ...] | None = None) -> Layout:
+    whole = {name: pa.string() for name in session.names} | dict(types)
+    config = session.config
+    return Layout(session.names, whole, columns or session.names, config.delimiter, config.null_values)
+
+
+def _version(session: CsvFile) -> dict[str, int]:
+    """Return what tells one state of the file from another, as a unit's descriptor keeps it."""
+    try:
+        status = session.path.stat()
+    except OSError as exc:
+        raise _unreadable(session.config.path, exc) from exc
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _unreadable(path: str, exc: OSError) -> Configuration:
+    return Configuration(
+        f"cannot read {path}: {exc.strerror}",
+        fields={"path": exc.strerror or "cannot be read"},
+        hint="name the folder under the connection's `mounts` and make the file readable for user 65532",
+    )
