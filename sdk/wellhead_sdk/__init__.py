@@ -15,6 +15,7 @@ if __name__ == "__main__":
 """
 
 from wellhead_sdk.connector import (
+    WHOLE_STREAM,
     Connector,
     Identity,
     Plan,
@@ -39,6 +40,7 @@ from wellhead_sdk.serve import serve
 from wellhead_sdk.wire.messages import CheckpointType, Filter, LogLevel, Replay, SyncMode, Until, WriteMode
 
 __all__ = [
+    "WHOLE_STREAM",
     "Auth",
     "CheckpointType",
     "Configuration",

@@ -407,5 +407,5 @@ def cost_of(frame: Frame) -> int:
     if isinstance(frame, BatchFrame):
         return len(frame.arrow_ipc)
     if isinstance(frame, RejectedFrame):
-        return len(frame.sample) + len(frame.key_json.encode()) + len(frame.text.encode())
+        return len(frame.sample)
     return 0
