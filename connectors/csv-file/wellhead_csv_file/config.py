@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wellhead_sdk.column_types import column_type
-
-#: Where the host mounts the folders of a connection.
-DATA = PurePosixPath("/data")
 
 
 class CsvFileConfig(BaseModel):
@@ -32,14 +28,6 @@ class CsvFileConfig(BaseModel):
     )
     columns: dict[str, str] = Field(default_factory=dict, description="Column → type; decides over `types`.")
     null_values: tuple[str, ...] = Field(("",), description="Unquoted texts that mean null.")
-
-    @field_validator("path")
-    @classmethod
-    def _mounted(cls, path: str) -> str:
-        pure = PurePosixPath(path)
-        if ".." in pure.parts or not pure.is_relative_to(DATA) or len(pure.parts) < 4:
-            raise ValueError("must be /data/MOUNT/FILE, where MOUNT is a name under the connection's `mounts`")
-        return path
 
     @field_validator("delimiter")
     @classmethod
