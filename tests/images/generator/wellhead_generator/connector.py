@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import wellhead_sdk as sdk
-
 from wellhead_generator import faults, rows
 from wellhead_generator.config import GeneratorConfig
 from wellhead_generator.ledger import Ledger
+from wellhead_sdk.connector import WHOLE_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class Generator(sdk.Connector):
         size = session.size()
         count = session.config.partitions
         if request.stream != "rows" or request.mode is not sdk.SyncMode.FULL_REFRESH or count == 1:
-            return sdk.Plan(units=(sdk.Unit(sdk.WHOLE_STREAM),))
+            return sdk.Plan(units=(sdk.Unit(WHOLE_STREAM),))
         units = tuple(
             sdk.Unit(f"part-{number:02d}", {"start": start, "stop": stop})
             for number, (start, stop) in enumerate(rows.partitions(size, count))
         )
-        return sdk.Plan(units=units, final_state={"unit": sdk.WHOLE_STREAM, "next": size})
+        return sdk.Plan(units=units, final_state={"unit": WHOLE_STREAM, "next": size})
 
     def check_plan(self, session: Source, request: sdk.ReadRequest, units: Sequence[sdk.Unit]) -> None:
         """Take back any plan: a range of ids says all there is to know about it."""
