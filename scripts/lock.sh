@@ -5,7 +5,10 @@
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
-connectors=(connectors/*/pyproject.toml tests/images/*/pyproject.toml)
+# A company's own authority is in the machine's trust store and not in uv's.
+export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
+# Fixture images that do without the SDK have nothing to lock.
+mapfile -t connectors < <(grep -l wellhead-sdk connectors/*/pyproject.toml tests/images/*/pyproject.toml)
 
 digest() { # PROJECT...: of the dependency lists alone, so that a new version of a package locks nothing anew
   python3 - "$@" <<'PYTHON'
@@ -40,17 +43,21 @@ fresh() { # OUTPUT DIGEST
   fi
 }
 
+sdk=$(mktemp --suffix .txt)
+trap 'rm -f "$sdk"' EXIT
+echo "-e ./sdk" >"$sdk" # fixture images are no members of the workspace, and the SDK comes from nowhere else
+
 members=(--no-emit-package wellhead --no-emit-package wellhead-sdk)
 for project in "${connectors[@]}"; do
   members+=(--no-emit-package "$(sed -n 's/^name = "\(.*\)"/\1/p' "$project" | head -n 1)")
 done
 if [ "${1:-}" = --check ]; then act=fresh; else act=lock uv=$(scripts/uv.sh); fi
 "$act" requirements.lock "$(digest "${workspace[@]}" pyproject.toml)" \
-  "${members[@]}" "${workspace[@]}" --group pyproject.toml:dev
+  "${members[@]}" "${workspace[@]}" "$sdk" --group pyproject.toml:dev
 for project in "${connectors[@]}"; do
   folder=$(dirname "$project")
   # An image carries the SDK's dependencies and the connector's, at the versions the workspace was tested with.
   "$act" "$folder/requirements.lock" "$(digest "$project" sdk/pyproject.toml)" \
-    "${members[@]}" "$project" sdk/pyproject.toml --constraints requirements.lock
+    "${members[@]}" "$project" sdk/pyproject.toml "$sdk" --constraints requirements.lock
 done
 exit "$stale"

@@ -3,6 +3,8 @@
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/.."
+# A company's own authority is in the machine's trust store and not in uv's.
+export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
 projects=(sdk/pyproject.toml runtime/pyproject.toml connectors/*/pyproject.toml tests/images/*/pyproject.toml)
 stamp=.venv/.setup-$(cat requirements.lock "${projects[@]}" | sha256sum | cut -c1-16)
 [ -e "$stamp" ] && exit 0

@@ -10,7 +10,7 @@ targets=(runtime sdk conftest.py)
 bases=$named
 rename=()
 
-holds_python() { [ -n "$(find "$1" -name '*.py' -print -quit)" ]; }
+holds_python() { [ -d "$1" ] && [ -n "$(find "$1" -name '*.py' -print -quit)" ]; }
 
 for folder in scripts bench examples tests/*/; do
   folder=${folder%/}
