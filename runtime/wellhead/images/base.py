@@ -40,6 +40,7 @@ PACKAGES = ("ca-certificates", "libpython3.11-stdlib", "libstdc++6", "python3.11
 GATEWAY_PACKAGES = ("iproute2", "nftables")
 #: The user every connector runs as; DESIGN: never root, never a user of the host.
 UID = 65532
+USER = f"{UID}:{UID}"
 
 #: Raised whenever this module would make other bytes from the same packages.
 RECIPE = 1

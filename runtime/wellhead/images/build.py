@@ -62,7 +62,6 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
 }
-USER = f"{base_image.UID}:{base_image.UID}"
 
 _UV_PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_36", "linux/arm64": "aarch64-manylinux_2_36"}
 #: Of no use in an image, and different from one machine to the next.
@@ -80,14 +79,6 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageDigests:
-    """What an Engine may call the image of one platform: the config's digest, or the manifest's."""
-
-    manifest: Digest
-    config: Digest
-
-
-@dataclass(frozen=True, slots=True)
 class Built:
     """A release in a layout, not yet signed."""
 
@@ -95,7 +86,7 @@ class Built:
     version: str
     index_digest: Digest
     manifest_sha256: str
-    images: dict[str, ImageDigests]
+    images: dict[str, layout.ImageDigests]
     loaded: LoadedManifest
 
 
@@ -143,7 +134,7 @@ def build(connector: Path, inputs: Inputs, out: layout.Layout) -> Built:
         loaded.manifest.metadata.version,
         index.digest,
         loaded.sha256,
-        {platform: ImageDigests(image.digest, config.digest)},
+        {platform: layout.ImageDigests(image.digest, config.digest)},
         loaded,
     )
 
@@ -442,7 +433,7 @@ def _config(loaded: LoadedManifest, platform: str, layers: list[layer.Packed]) -
         "os": system,
         "created": made,
         "config": {
-            "User": USER,
+            "User": base_image.USER,
             "Env": [f"{name}={value}" for name, value in sorted(ENVIRONMENT.items())],
             "Entrypoint": list(loaded.manifest.runtime.entrypoint),
             "WorkingDir": "/",

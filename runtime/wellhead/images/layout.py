@@ -289,6 +289,14 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageDigests:
+    """What an Engine may call the image of one platform: the config's digest, or the manifest's."""
+
+    manifest: Digest
+    config: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One platform's image: its manifest, its config (whose digest is the image id) and its layers, bottom first."""
 

@@ -49,3 +49,13 @@ def parse(content: bytes, file: str = FILE_NAME) -> LoadedManifest:
 def _loaded(content: bytes, document: documents.Document) -> LoadedManifest:
     manifest = documents.validate(Manifest, document)
     return LoadedManifest(manifest, hashlib.sha256(content).hexdigest(), content, document)
+
+
+def from_canonical_json(content: bytes) -> Manifest:
+    """Read what `LoadedManifest.canonical_json` wrote; for a manifest that was checked when it was published.
+
+    Raises:
+        ConfigurationError: it is not of the right shape for this version of the program (WH-DOC-003).
+    """
+    document = documents.Document("the release's manifest", json.loads(content), {})
+    return documents.validate(Manifest, document)
