@@ -7,8 +7,9 @@ more and the plan is stale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,13 @@ class CsvFileConnector(Connector):
         """Emit the file's records from the state's offset on, one batch and one checkpoint a block."""
         state = request.cursor or {"offset": session.body, "records": 0}
         offset, records = int(state["offset"]), int(state["records"])
-        size = _version(session)["size"]
         layout = _layout(session, {field.name: field.type for field in request.schema}, tuple(request.schema.names))
-        with session.open(size) as text:
+        with ExitStack() as scope:
+            text = scope.enter_context(session.open(_planned_size(request.unit)))
             text.skip(offset)
-            # Parsed one block ahead: while a batch is on its way, the next is being made.
-            for block in _ahead(table.parse(block, layout) for block in blocks(text, offset)):
+            # Parsed one block ahead: while a batch is on its way, the next is being made. Closed before the file is.
+            ahead = scope.enter_context(closing(_ahead(table.parse(block, layout) for block in blocks(text, offset))))
+            for block in ahead:
                 _emit(block, records, out)
                 records += block.rows.num_rows + len(block.refused)
                 out.count(bytes=block.end - offset)
@@ -145,7 +147,7 @@ def _emit(block: Parsed, records: int, out: Out) -> None:
         )
 
 
-def _ahead(parsed: Iterator[Parsed]) -> Iterator[Parsed]:
+def _ahead(parsed: Iterator[Parsed]) -> Generator[Parsed, None, None]:
     with ThreadPoolExecutor(1, "parse") as worker:
         upcoming = worker.submit(next, parsed, None)
         while (block := upcoming.result()) is not None:
@@ -225,6 +227,14 @@ def _version(session: CsvFile) -> dict[str, int]:
     except OSError as exc:
         raise _unreadable(session.config.path, exc) from exc
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _planned_size(unit: Unit) -> int:
+    match unit.descriptor:
+        case {"size": int(size)}:
+            return size
+        case _:
+            raise PlanStale("the read was planned by a release that kept another descriptor")
 
 
 def _unreadable(path: str, exc: OSError) -> Configuration:
