@@ -55,6 +55,7 @@ class EngineInfo:
     architecture: str
     runtimes: tuple[str, ...]
     root_dir: str
+    cpus: int
     is_rootless: bool
 
 
@@ -234,6 +235,7 @@ class Engine:
             architecture=str(told.get("Architecture", "")),
             runtimes=tuple(sorted(told.get("Runtimes") or ())),
             root_dir=str(told.get("DockerRootDir", "")),
+            cpus=int(told["NCPU"]),
             is_rootless=any("rootless" in option for option in told.get("SecurityOptions") or ()),
         )
         loader = docker.APIClient(version=api.api_version, timeout=LOAD_DEADLINE_S, **environment)
@@ -306,14 +308,15 @@ class Engine:
             group_add=[str(group) for group in spec.groups] or None,
             mem_limit=resources.memory_mib * 1024 * 1024,
             memswap_limit=resources.memory_mib * 1024 * 1024,
-            nano_cpus=round(resources.cpus * 1_000_000_000),
+            # The Engine refuses more than there are.
+            nano_cpus=round(min(resources.cpus, self._info.cpus) * 1_000_000_000),
             pids_limit=resources.pids,
             ipc_mode="private",
             ulimits=[
                 docker.types.Ulimit(name="core", soft=0, hard=0),
                 docker.types.Ulimit(name="nofile", soft=1024, hard=1024),
             ],
-            init=True,
+            init=spec.seal.init,
             runtime=spec.runtime,
             log_config=log,
             restart_policy={"Name": "no"},

@@ -103,12 +103,15 @@ class Seal:
         seccomp: use the pinned list of system calls, else the Engine's own.
         capabilities: capabilities left after all were dropped.
         sysctls: kernel settings of the container's own network.
+        init: put the Engine's init before the program, to reap what it forks; it cannot signal a program that has
+            become another user.
     """
 
     read_only: bool = True
     seccomp: bool = True
     capabilities: tuple[str, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    init: bool = True
 
 
 @dataclass(frozen=True, slots=True)
