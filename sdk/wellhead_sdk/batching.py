@@ -146,7 +146,7 @@ class Batcher:
             batch = self._repaired(rows)
         if self._required and any(batch.column(name).null_count for name in self._required):
             batch = self._without_missing(batch)
-        return batch.replace_schema_metadata(self.schema.metadata)
+        return pa.record_batch(batch.columns, schema=self.schema)
 
     def _repaired(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
         """Convert column by column, setting aside the rows that one column cannot take."""
@@ -178,8 +178,7 @@ class Batcher:
             for index in pc.indices_nonzero(pc.and_(keep, missing)).to_pylist():
                 self._set_aside("missing", batch.slice(index, 1).to_pylist()[0], name, "null")
             keep = pc.and_not(keep, missing)
-        kept = batch.filter(keep)
-        return pa.record_batch(kept.columns, schema=self.schema)
+        return batch.filter(keep)
 
     def _set_aside(self, reason: str, row: Mapping[str, Any], column: str, text: str) -> None:
         key = {name: row.get(name) for name in self._key}

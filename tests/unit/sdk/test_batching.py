@@ -1,0 +1,197 @@
+"""Rows become batches of the right size and schema, and none is dropped without a word."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wellhead_sdk import batching
+from wellhead_sdk.batching import Batcher, Reject
+from wellhead_sdk.errors import Data, Fatal
+from wellhead_sdk.wire import arrow
+from wellhead_sdk.wire.messages import MAX_BATCH_BYTES, MAX_BATCH_ROWS, TARGET_BATCH_BYTES
+
+SCHEMA = pa.schema([pa.field("id", pa.int64(), False), ("text", pa.string())], {"k": "v"})
+
+
+class Tape:
+    """What a batcher handed out, in order."""
+
+    def __init__(self, schema: pa.Schema = SCHEMA) -> None:
+        self.batches: list[pa.RecordBatch] = []
+        self.rejects: list[Reject] = []
+        self.unknown: list[str] = []
+        self.batcher = Batcher(schema, ["id"], self.ship, self.rejects.append, self.unknown.append)
+
+    def ship(self, batch: pa.RecordBatch, encoded: bytes) -> None:
+        assert arrow.from_ipc(encoded).equals(batch)
+        assert len(encoded) <= MAX_BATCH_BYTES
+        assert batch.schema.equals(self.batcher.schema, check_metadata=True)
+        self.batches.append(batch)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for batch in self.batches for row in batch.to_pylist()]
+
+
+@given(sizes=st.lists(st.integers(0, 1500), max_size=5))
+def test_every_row_comes_out_once_and_in_order(sizes: list[int]) -> None:
+    tape = Tape()
+    total = 0
+    for size in sizes:
+        tape.batcher.add_rows([{"id": total + index, "text": "x"} for index in range(size)])
+        total += size
+    tape.batcher.flush()
+    assert tape.batcher.is_empty
+    assert [row["id"] for row in tape.rows] == list(range(total))
+
+
+def test_rows_and_tables_keep_their_order() -> None:
+    tape = Tape()
+    tape.batcher.add_rows([{"id": 1}])
+    tape.batcher.add_batch(pa.record_batch({"text": ["b"], "id": [2]}))
+    tape.batcher.add_rows([{"id": 3}])
+    tape.batcher.flush()
+    assert tape.rows == [{"id": 1, "text": None}, {"id": 2, "text": "b"}, {"id": 3, "text": None}]
+    assert len(tape.batches) == 1
+
+
+def test_rows_gather_to_batches_of_about_the_target() -> None:
+    tape = Tape()
+    for page in range(60):
+        tape.batcher.add_rows([{"id": page * 1000 + index, "text": "x" * 500} for index in range(1000)])
+    sizes = [batch.nbytes for batch in tape.batches]
+    assert len(sizes) > 3
+    assert all(TARGET_BATCH_BYTES / 2 < size < TARGET_BATCH_BYTES * 1.5 for size in sizes[-3:])
+
+
+def test_rows_that_grow_suddenly_are_cut_early() -> None:
+    tape = Tape()
+    tape.batcher.add_rows([{"id": index, "text": "x"} for index in range(100_000)])
+    before = len(tape.rows)
+    tape.batcher.add_rows([{"id": index, "text": "x" * 100_000} for index in range(100)])
+    assert len(tape.rows) - before >= 90
+
+
+def test_a_table_is_cut_into_batches_of_about_the_target() -> None:
+    tape = Tape(pa.schema([("x", pa.int64())]))
+    tape.batcher.add_batch(pa.record_batch({"x": range(2_000_000)}))
+    assert len(tape.batches) == 8
+    assert {batch.num_rows for batch in tape.batches} == {250_000}
+
+
+def test_a_batch_never_has_more_rows_than_may_travel() -> None:
+    tape = Tape(pa.schema([("x", pa.bool_())]))
+    tape.batcher.add_batch(pa.record_batch({"x": [True] * (MAX_BATCH_ROWS + 1)}))
+    tape.batcher.flush()
+    assert sum(batch.num_rows for batch in tape.batches) == MAX_BATCH_ROWS + 1
+    assert max(batch.num_rows for batch in tape.batches) <= MAX_BATCH_ROWS
+
+
+def test_uneven_rows_are_split_until_they_fit() -> None:
+    tape = Tape()
+    texts = ["x"] * 999 + ["y" * (9 * 1024 * 1024)] * 2
+    tape.batcher.add_batch(pa.record_batch({"id": range(1001), "text": texts}))
+    assert [row["id"] for row in tape.rows] == list(range(1001))
+
+
+@pytest.mark.parametrize("as_table", [True, False])
+def test_a_row_larger_than_a_batch_is_set_aside_with_its_key(as_table: bool) -> None:
+    tape = Tape()
+    rows = [{"id": 1, "text": "a"}, {"id": 2, "text": "x" * (MAX_BATCH_BYTES + 1)}, {"id": 3, "text": "c"}]
+    if as_table:
+        tape.batcher.add_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    else:
+        tape.batcher.add_rows(rows)
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == [1, 3]
+    (reject,) = tape.rejects
+    assert (reject.reason, reject.key, len(reject.row) > MAX_BATCH_BYTES) == ("too_large", {"id": 2}, True)
+
+
+def test_a_value_its_column_cannot_take_sets_its_row_aside() -> None:
+    tape = Tape()
+    tape.batcher.add_rows([{"id": 1, "text": "a"}, {"id": "no number", "text": "b"}, {"id": 3, "text": "c"}])
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == [1, 3]
+    (reject,) = tape.rejects
+    assert (reject.reason, reject.column) == ("unrepresentable", "id")
+    assert "no number" in reject.text
+    assert json.loads(reject.row) == {"id": "no number", "text": "b"}
+
+
+def test_a_missing_value_that_must_be_there_sets_its_row_aside() -> None:
+    tape = Tape()
+    tape.batcher.add_rows([{"id": None, "text": "a"}, {"text": "b"}, {"id": 3}])
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == [3]
+    assert [(reject.reason, reject.column) for reject in tape.rejects] == [("missing", "id")] * 2
+
+
+def test_a_table_without_a_required_value_is_refused_whole() -> None:
+    with pytest.raises(Data, match="must hold none"):
+        Tape().batcher.add_batch(pa.record_batch({"id": pa.array([1, None]), "text": ["a", "b"]}))
+
+
+def test_a_table_without_a_column_is_refused_by_name() -> None:
+    with pytest.raises(Data, match="no column 'text'"):
+        Tape().batcher.add_batch(pa.record_batch({"id": [1]}))
+
+
+def test_a_table_that_cannot_be_cast_is_refused_without_its_values() -> None:
+    with pytest.raises(Data, match="cannot become int64 from string") as caught:
+        Tape().batcher.add_batch(pa.record_batch({"id": ["canary"], "text": ["a"]}))
+    assert "canary" not in str(caught.value)
+
+
+def test_texts_stand_for_times_and_numbers_and_objects_become_json() -> None:
+    schema = pa.schema(
+        [
+            ("at", pa.timestamp("us", "UTC")),
+            ("day", pa.date32()),
+            ("amount", pa.decimal128(10, 2)),
+            ("n", pa.int32()),
+            ("x", pa.float64()),
+            ("doc", pa.string()),
+        ]
+    )
+    tape = Tape(schema)
+    row = {"at": "2026-01-02T03:04:05Z", "day": "2026-01-02", "amount": "1.50", "n": "7", "x": "1.5", "doc": {"a": [1]}}
+    tape.batcher.add_rows([row])
+    tape.batcher.flush()
+    assert tape.rejects == []
+    (got,) = tape.rows
+    assert got == {
+        "at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "day": datetime(2026, 1, 2, tzinfo=UTC).date(),
+        "amount": Decimal("1.50"),
+        "n": 7,
+        "x": 1.5,
+        "doc": '{"a":[1]}',
+    }
+
+
+def test_a_field_the_schema_lacks_is_told_once() -> None:
+    tape = Tape()
+    for index in range(3):
+        tape.batcher.add_rows([{"id": index, "extra": 1}])
+    tape.batcher.flush()
+    assert tape.unknown == ["extra"]
+    assert [row["id"] for row in tape.rows] == [0, 1, 2]
+
+
+def test_a_row_is_shown_as_json_whatever_it_holds() -> None:
+    shown = json.loads(batching.row_json({"b": b"\xff", "t": datetime(2026, 1, 1, tzinfo=UTC), "d": Decimal("1.5")}))
+    assert shown == {"b": "ff", "t": "2026-01-01 00:00:00+00:00", "d": "1.5"}
+
+
+def test_what_is_no_record_is_refused() -> None:
+    with pytest.raises(Fatal, match="not str"):
+        list(batching.as_batches("row"))
