@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -65,6 +66,13 @@ def no_done(talk: Talk) -> Iterator[Said]:
 def rows_after_the_last_offer(talk: Talk) -> Iterator[Said]:
     """Be done with rows that no checkpoint covers."""
     yield from talk.pages(1)
+    yield talk.batch()
+    yield talk.done()
+
+
+def no_offer_at_all(talk: Talk) -> Iterator[Said]:
+    """Be done without ever having offered a state."""
+    yield talk.schema()
     yield talk.batch()
     yield talk.done()
 
@@ -152,10 +160,11 @@ def cut_arrow(talk: Talk) -> Iterator[Said]:
 def offsets_out_of_range(talk: Talk) -> Iterator[Said]:
     """Send texts that lie beyond their buffer: reading one would read foreign memory."""
     yield talk.schema()
-    offsets = pa.array([0, 2**30], pa.int32()).buffers()[1]
-    text = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(b"short"))
-    batch = pa.RecordBatch.from_arrays([pa.array([0], pa.int64()), text], schema=frames.RECORDS)
-    yield talk.batch_of(batch)
+    honest = talk.batch(("x" * 4951,)).arrow_ipc
+    talk.batch_no, talk.rows = 0, 0
+    # The text's two offsets as they stand in the batch; no other eight bytes of it look like this.
+    first, last, beyond = (number.to_bytes(4, "little") for number in (0, 4951, 2**30))
+    yield _raw_batch(talk, honest.replace(first + last, first + beyond), 1)
     yield from talk.end()
 
 
@@ -237,11 +246,12 @@ def empty_frame(talk: Talk) -> Iterator[Said]:
 
 
 def credit_overrun(talk: Talk) -> Iterator[Said]:
-    """Send half a gigabyte without waiting for leave."""
+    """Send half a gigabyte without waiting for leave, in pieces that a writer cannot keep up with."""
     yield talk.schema()
-    for _ in range(128):
-        talk.credit.grant(5 * 1024 * 1024)
-        yield talk.batch(("x" * (4 * 1024 * 1024),))
+    text = os.urandom(8 * 1024 * 1024 - 4096).hex()
+    for _ in range(32):
+        talk.credit.grant(m.MAX_BATCH_BYTES)
+        yield talk.batch((text,))
     yield from talk.end()
 
 

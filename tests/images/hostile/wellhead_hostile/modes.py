@@ -64,6 +64,7 @@ MODES: dict[str, Mode] = {
     "totals_mismatch": Mode(emit=lies.totals_mismatch),
     "no_done": Mode(emit=lies.no_done),
     "rows_after_the_last_offer": Mode(emit=lies.rows_after_the_last_offer),
+    "no_offer_at_all": Mode(emit=lies.no_offer_at_all),
     "batch_after_done": Mode(emit=lies.batch_after_done),
     "batch_before_schema": Mode(emit=lies.batch_before_schema),
     "schema_in_mid_air": Mode(emit=lies.schema_in_mid_air),

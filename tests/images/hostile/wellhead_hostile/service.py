@@ -54,8 +54,11 @@ class Mode:
 class Connector:
     """A started connector of one mode; what Authenticate brings may choose another."""
 
-    def __init__(self, mode: Mode, modes: Mapping[str, Mode], socket: Socket = SOCKET) -> None:
+    def __init__(
+        self, mode: Mode, modes: Mapping[str, Mode], socket: Socket = SOCKET, manifest: Path = MANIFEST
+    ) -> None:
         self.socket = socket
+        self._manifest = manifest
         self._mode = mode
         self._modes = modes
         self._config: Mapping[str, Any] = {}
@@ -68,16 +71,21 @@ class Connector:
         if self._mode.start is not None:
             self._mode.start(self.socket)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate())
-        # One thread a call: a mode that hangs in one must not keep the next from being heard.
-        server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.max_send_message_length", -1)])
-        server.add_generic_rpc_handlers((service.handlers(self.behaviours()),))
         os.umask(0o007)
-        server.add_insecure_port(f"unix:{self.socket}")
-        server.start()
+        server = self.listen()
         if self._mode.serving is not None:
             self._mode.serving(self.socket)
         self._ended.wait()
         server.stop(1).wait()
+
+    def listen(self) -> grpc.Server:
+        """Start to serve, and return."""
+        # A thread for every call there may be: a mode that hangs in one must not keep the next from being heard.
+        server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.max_send_message_length", -1)])
+        server.add_generic_rpc_handlers((service.handlers(self.behaviours()),))
+        server.add_insecure_port(f"unix:{self.socket}")
+        server.start()
+        return server
 
     def behaviours(self) -> dict[str, service.Behaviour]:
         """Return what each RPC does."""
@@ -98,7 +106,7 @@ class Connector:
 
     def _describe(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         service.DESCRIBE.decode_request(request)
-        text = MANIFEST.read_bytes()
+        text = self._manifest.read_bytes()
         answer = m.Description(1, (), *_identity(text), hashlib.sha256(text).hexdigest(), 4, "none of yours")
         return service.DESCRIBE.encode_response(self._mode.describe(answer) if self._mode.describe else answer)
 
@@ -133,9 +141,11 @@ class Connector:
         talk.credit.grant(opening.credit)
         hung_up = threading.Event()
         threading.Thread(target=_hear, args=(requests, talk, hung_up), daemon=True).start()
+        frame: Said = b""
         for frame in (self._mode.emit or frames.honest)(talk):
             yield frame if isinstance(frame, bytes) else service.EMIT.encode_response(frame)
-        hung_up.wait()
+        if isinstance(frame, m.DoneFrame):
+            hung_up.wait()
         if self._mode.lingers:
             frames.forever()
 
