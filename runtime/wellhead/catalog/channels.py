@@ -5,33 +5,25 @@ Pure: the rows come from the registry, the answer is a set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from semver import Version
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One time a channel was pointed at a release."""
+def members(pointed: Iterable[str]) -> frozenset[str]:
+    """Return the versions a channel offers: what it ever pointed to, except what it went back from.
 
-    version: str
-    is_rollback: bool = False
-
-
-def members(revisions: Sequence[Revision]) -> frozenset[str]:
-    """Return the versions a channel offers: what it ever pointed to, except what was rolled back from.
-
-    Going back to a version takes every higher one out of the channel, until it is promoted again. Promoting an older
-    one (a patch for those who stay on the old major) takes nothing out.
+    Pointing to a version that is not on offer adds it; an older one (a patch for those who stay on the old major) takes
+    nothing away. Pointing again to a version on offer is going back to it: every higher one is taken out, until it is
+    pointed to once more.
 
     Args:
-        revisions: oldest first.
+        pointed: versions, oldest pointer first.
     """
-    offered: set[str] = set()
-    for revision in revisions:
-        if revision.is_rollback:
-            target = Version.parse(revision.version)
-            offered = {version for version in offered if Version.parse(version) <= target}
-        offered.add(revision.version)
-    return frozenset(offered)
+    offered: frozenset[str] = frozenset()
+    for version in pointed:
+        if version in offered:
+            target = Version.parse(version)
+            offered = frozenset(other for other in offered if Version.parse(other) <= target)
+        offered |= {version}
+    return offered

@@ -137,10 +137,13 @@ def add(file: Path, namespace: str, key: PublicKey, comment: str) -> None:
     if key.id not in rule["keys"]:
         rule["keys"].append(str(key.id))
     scratch = file.with_suffix(".new")
-    with scratch.open("w", encoding="utf-8") as out:
-        yaml.dump(data, out)
-    documents.validate(TrustFile, documents.read(scratch))
-    scratch.rename(file)
+    try:
+        with scratch.open("w", encoding="utf-8") as out:
+            yaml.dump(data, out)
+        documents.validate(TrustFile, documents.read(scratch))
+        scratch.rename(file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _namespaces(said: TrustFile) -> dict[str, Signers]:

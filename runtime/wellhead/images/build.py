@@ -21,7 +21,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -78,6 +78,15 @@ class Inputs:
     cache: Path
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Component:
+    """One Python distribution inside an image; ``licence`` is an SPDX expression or empty."""
+
+    name: str
+    version: str
+    licence: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Built:
     """A release in a layout, not yet signed."""
@@ -105,9 +114,24 @@ def build(connector: Path, inputs: Inputs, out: layout.Layout) -> Built:
             *([trees.dependencies.packed] if trees.dependencies else []),
             _application_layer(trees, inputs.cache),
         ]
-        stored = [out.adopt(item.path, _descriptor(item)) for item in layers]
-        components = _components(trees)
+        built = assemble(loaded, platform, layers, _components(trees), out)
         layers[-1].path.unlink()
+        return built
+
+
+def assemble(
+    loaded: LoadedManifest,
+    platform: str,
+    layers: Sequence[layer.Packed],
+    components: Sequence[Component],
+    out: layout.Layout,
+) -> Built:
+    """Put a release of finished layers, bottom first, into a layout: image, connector manifest, SBOM, and the index.
+
+    Raises:
+        RefusedError: a layer's file is not what its description says (WH-IMG-012).
+    """
+    stored = [out.adopt(item.path, _descriptor(item)) for item in layers]
     config = out.put(layout.canonical(_config(loaded, platform, layers)), layout.CONFIG)
     document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config.document()}
     document["layers"] = [item.document() for item in stored]
@@ -423,7 +447,7 @@ def _descriptor(packed: layer.Packed) -> layout.Descriptor:
     return layout.Descriptor(layout.LAYER, Digest(packed.digest), packed.size)
 
 
-def _config(loaded: LoadedManifest, platform: str, layers: list[layer.Packed]) -> dict[str, Any]:
+def _config(loaded: LoadedManifest, platform: str, layers: Sequence[layer.Packed]) -> dict[str, Any]:
     system, architecture = platform.split("/")
     metadata = loaded.manifest.metadata
     made = datetime.fromtimestamp(layer.EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -454,28 +478,28 @@ def _artifact(out: layout.Layout, role: str, kind: str, contents: list[tuple[str
 _SBOM = "application/vnd.cyclonedx+json"
 
 
-def _components(trees: _Trees) -> list[tuple[str, str, str]]:
-    """Return (name, version, licence) of every Python distribution of the image, sorted."""
+def _components(trees: _Trees) -> list[Component]:
+    """Return every Python distribution of the image, sorted."""
     roots = [trees.application, *([trees.dependencies.tree] if trees.dependencies else [])]
     found = set()
     for file in (item for root in roots for item in root.glob("*.dist-info/METADATA")):
         headers = HeaderParser().parsestr(file.read_text("utf-8", errors="replace"))
-        found.add((headers["Name"], headers["Version"], headers["License-Expression"] or ""))
+        found.add(Component(headers["Name"], headers["Version"], headers["License-Expression"] or ""))
     return sorted(found)
 
 
-def _sbom(loaded: LoadedManifest, components: list[tuple[str, str, str]]) -> dict[str, Any]:
+def _sbom(loaded: LoadedManifest, components: Sequence[Component]) -> dict[str, Any]:
     """CycloneDX 1.6 without serial number and time, so that it is as reproducible as what it lists.
 
     Debian's packages are listed by the image's own var/lib/dpkg/status.
     """
     metadata = loaded.manifest.metadata
     listed = []
-    for name, version, licence in components:
-        item: dict[str, Any] = {"type": "library", "name": name, "version": version}
-        item["purl"] = item["bom-ref"] = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
-        if licence:
-            item["licenses"] = [{"expression": licence}]
+    for component in components:
+        item: dict[str, Any] = {"type": "library", "name": component.name, "version": component.version}
+        item["purl"] = item["bom-ref"] = f"pkg:pypi/{component.name.lower().replace('_', '-')}@{component.version}"
+        if component.licence:
+            item["licenses"] = [{"expression": component.licence}]
         listed.append(item)
     return {
         "bomFormat": "CycloneDX",
