@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from wellhead_sdk.errors import Configuration, PlanStale
-from wellhead_sdk.wire.messages import Filter, Replay, SyncMode, Until, WriteMode
+from wellhead_sdk.wire.messages import Filter, OpenedHost, Replay, SyncMode, Until, WriteMode
 
 if TYPE_CHECKING:
     from wellhead_sdk.out import Out
@@ -184,6 +184,8 @@ class Connector(ABC):
     max_parallel: ClassVar[int] = 1
     #: Version of the states this connector writes.
     state_version: ClassVar[int] = 1
+    #: What this run may reach; set before `authenticate` is called.
+    hosts: tuple[OpenedHost, ...] = ()
 
     @abstractmethod
     def authenticate(self, config: Any, secrets: Mapping[str, str]) -> Any:

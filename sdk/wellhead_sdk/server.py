@@ -153,6 +153,7 @@ class Server:
         secrets = Secrets({secret.name: secret.value for secret in credentials.secrets})
         with self._changed:
             self._hidden |= {value for value in secrets.values() if len(value) >= 4}
+        self._connector.hosts = credentials.hosts
         session = self._connector.authenticate(config, secrets)
         self._replace_session(session, context)
         identity = self._connector.identify(session)
