@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
-export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/uv/bin:/usr/sbin:/sbin
 
 # The slices of the suite: every test is in exactly one (tests/architecture/test_suite.py proves it).
 UNIT  := not real and not chaos and not e2e
