@@ -49,7 +49,7 @@ def start(tmp_path: Path, file: Path) -> Iterator[Start]:
 
 def failure(caught: pytest.ExceptionInfo[grpc.RpcError]) -> m.Failure:
     """Return what the connector said of its failure."""
-    (packed,) = (value for key, value in caught.value.trailing_metadata() if key == service.STATUS_KEY)
+    (packed,) = (one.value for one in caught.value.trailing_metadata() if one.key == service.STATUS_KEY)
     found = status.decode(packed)
     assert found is not None
     return found

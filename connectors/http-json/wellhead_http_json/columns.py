@@ -6,7 +6,9 @@ each value is first taken by a function of its column's type, which knows JSON's
 
 from __future__ import annotations
 
+import datetime
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -26,6 +28,9 @@ class Refused:
     key: Mapping[str, Any]
     column: str = ""
     text: str = field(default="", repr=False)
+
+
+_TIME = re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?")
 
 
 def json_text(value: Any) -> str:
@@ -93,7 +98,7 @@ def _values(objects: list[dict[str, Any]], name: str, declared: Mapping[str, str
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     take = _taker(kind)
     taken = [None if value is None else take(value) for value in values]
-    if pa.types.is_temporal(kind):
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return pa.array(taken, pa.string()).cast(kind)
     return pa.array(taken, kind)
 
@@ -113,6 +118,8 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
 def _taker(kind: pa.DataType) -> Callable[[Any], Any]:
     if pa.types.is_string(kind):
         return _text
+    if pa.types.is_time(kind):
+        return _time
     if pa.types.is_temporal(kind):
         return _only(str)
     if pa.types.is_boolean(kind):
@@ -135,6 +142,13 @@ def _float(value: Any) -> float:
     if found in (float("inf"), float("-inf")):
         raise OverflowError("no float is that large")
     return found
+
+
+def _time(value: Any) -> datetime.time:
+    # Python would drop a seventh digit and keep a zone that the column cannot hold.
+    if type(value) is not str or _TIME.fullmatch(value) is None:
+        raise ValueError("not HH:MM[:SS[.ffffff]]")
+    return datetime.time.fromisoformat(value)
 
 
 def _only(*kinds: type) -> Callable[[Any], Any]:

@@ -156,7 +156,7 @@ class HttpJsonConfig(_Part):
     max_payload_bytes: int = Field(16 * 1024 * 1024, ge=1, le=256 * 1024 * 1024, description="Largest answer taken.")
     requests_per_minute: int | None = Field(None, ge=1, description="Requests in any 60 seconds.")
     ca_pem: str | None = Field(None, description="Certificate of an authority of your own, trusted beside the public.")
-    streams: tuple[StreamConfig, ...] = Field(min_length=1, description="What to read.")
+    streams: tuple[StreamConfig, ...] = Field(description="What to read; at least one.")
     profile: Profile | None = Field(None, description="Set by the host where the connection names a profile.")
 
     @model_validator(mode="after")
@@ -166,6 +166,8 @@ class HttpJsonConfig(_Part):
         if self.profile is not None and twice:
             raise ValueError(f"the profile decides {', '.join(twice)}; leave it out of config")
         names = [stream.name for stream in self.streams]
+        if not names:
+            raise ValueError("streams is empty")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"streams: {', '.join(twice)} stands there more than once")
         return self
