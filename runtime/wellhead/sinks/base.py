@@ -1,10 +1,11 @@
 """What a sink is: the contract Parquet and JSON lines fulfil, with a suite in `wellhead.testing.sinks`.
 
-    open_segment ──write…──▶ finish ──▶ Segment ──(one registry transaction: the commit)──▶ publish ──▶ in the table
-                    └── abandon: nothing is left                 replace: … ──▶ all published ──▶ swap
+    open_segment ──write…──▶ finish ──▶ Segment ──(the registry's transaction: the commit)──▶ publish ──▶ in the table
+                    └── abandon: nothing is left               replace: … ──▶ all published ──▶ swap
 
-A segment is durable when `finish` returns and visible to readers when `publish` returns; between the two lies the commit,
-which no sink knows. Every step after the commit may be repeated any number of times, by any process that shares the folder.
+A segment is durable when `finish` returns and visible to readers when `publish` returns; between the two lies the
+commit, which no sink knows. Every step after the commit may be repeated any number of times, by any process that shares
+the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SegmentKey:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One finished file; ``name`` is where it will be published, relative to the sink. Both sequences are None if empty."""
+    """One finished file; ``name`` is where it will be published, relative to the sink; sequences are None if empty."""
 
     key: SegmentKey
     name: str
@@ -79,7 +80,7 @@ class Sink(Protocol):
     """A place where segments are published."""
 
     def identity(self) -> str:
-        """Return a text that only hosts sharing this place can know: it proves that what was staged can be published."""
+        """Return a text only hosts that share this place can know; it proves that what is staged can be published."""
         ...
 
     def check_replace(self) -> None:

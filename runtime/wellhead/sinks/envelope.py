@@ -63,7 +63,7 @@ TimeSource = Literal["event_time", "cursor", "read"]
 class EnvelopeContext:
     """What is the same for all rows of one stream in one run.
 
-    ``event_time_field`` and ``cursor_field`` are empty where the stream has none; a cursor that is no time is passed over.
+    ``event_time_field`` and ``cursor_field`` are empty where there is none; a cursor that is no time is passed over.
     """
 
     stream: StreamKey

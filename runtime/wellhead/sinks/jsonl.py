@@ -10,7 +10,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from wellhead.sinks import envelope
 from wellhead.sinks.segments import Folder
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _BUFFER_BYTES = 1024 * 1024
 
 
@@ -38,27 +39,37 @@ class Encoder:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         """Open ``path``."""
-        self._file = path.open("wb", buffering=_BUFFER_BYTES)
+        self._file = path.open("wb", buffering=0)
+        self._buffer = bytearray()
         self._payload = [name for name in schema.names if name not in envelope.NAMES]
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, a line each."""
         around = [values(batch.column(name)) for name in envelope.NAMES]
         inside = [values(batch.column(name)) for name in self._payload]
-        for row in range(batch.num_rows):
-            record = {name: column[row] for name, column in zip(envelope.NAMES, around, strict=True)}
-            record["data"] = {name: column[row] for name, column in zip(self._payload, inside, strict=True)}
-            line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            self._file.write(line.encode())
-            self._file.write(b"\n")
+        data = zip(*inside, strict=True) if inside else repeat((), batch.num_rows)
+        for outer, inner in zip(zip(*around, strict=True), data, strict=True):
+            record: dict[str, Any] = dict(zip(envelope.NAMES, outer, strict=True))
+            record["data"] = dict(zip(self._payload, inner, strict=True))
+            self._buffer += _encode(record).encode() + b"\n"
+            if len(self._buffer) >= _BUFFER_BYTES:
+                self._flush()
 
     def close(self, footer: Mapping[str, str]) -> None:  # noqa: ARG002 - JSON lines have no place for it
         """Write what is buffered."""
+        self._flush()
         self._file.close()
 
     def discard(self) -> None:
-        """Close the file without caring whether the rest could be written."""
-        self._file.raw.close()
+        """Close the file and forget what is buffered."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        # An unbuffered file may take less than it is given, a full disk for one.
+        rest = memoryview(bytes(self._buffer))
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._buffer.clear()
 
 
 def values(column: pa.Array) -> list[Any]:

@@ -4,13 +4,14 @@
         part-{unit}-{generation}-{epoch}-{commit_no}.parquet
     bronze.staging/sink-id                                            proves that two hosts share this folder
     bronze.staging/<tenant>/<project>/<connection>/<stream>/
-        part-….parquet.seg                                            committed or being written, not yet published
-        g{n}/part-….parquet                                           generation n of a replaced table, as far as published
+        part-….parquet.seg                                            being written, or committed and not yet published
+        g{n}/part-….parquet                                           generation n of a replaced table, until complete
         old-{n}/part-….parquet                                        what generation n has replaced
         publish.lock                                                  held by the one publisher of the table
 
-Staging is outside the table because readers that glob do not skip hidden names, and beside it because a rename does not
-cross filesystems. Order of every publish: file durable, its folder durable, commit (elsewhere), rename, folders durable.
+Staging is outside the table because readers that glob do not skip hidden names, and beside it because a rename does
+not cross filesystems. The order of every publish: file durable, its folder durable, commit (elsewhere), rename,
+folders durable.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def part_of(name: str) -> Part | None:
 def folder_name(name: str) -> str:
     """Encode a name as one path segment: percent-encoded outside ``[A-Za-z0-9._-]``, at most 60 bytes.
 
-    Longer names are cut and end in ``~`` and 8 hex digits of their SHA-256; a leading dot is encoded, so that no name is
-    hidden or leads upwards.
+    Longer names are cut and end in ``~`` and 8 hex digits of their SHA-256; a leading dot is encoded, so that no name
+    is hidden or leads upwards.
     """
     encoded = quote(name, safe="").replace("~", "%7E")
     if encoded.startswith("."):
