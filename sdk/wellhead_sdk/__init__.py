@@ -37,7 +37,7 @@ from wellhead_sdk.errors import (
 )
 from wellhead_sdk.out import Out
 from wellhead_sdk.serve import serve
-from wellhead_sdk.wire.messages import CheckpointType, Filter, LogLevel, Replay, SyncMode, Until, WriteMode
+from wellhead_sdk.wire.messages import CheckpointType, Filter, LogLevel, OpenedHost, Replay, SyncMode, Until, WriteMode
 
 __all__ = [
     "WHOLE_STREAM",
@@ -51,6 +51,7 @@ __all__ = [
     "Filter",
     "Identity",
     "LogLevel",
+    "OpenedHost",
     "Out",
     "Plan",
     "PlanStale",

@@ -80,12 +80,22 @@ class Batcher:
         """Say whether nothing waits to be cut."""
         return not self._rows and not self._gathered
 
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Take one row; only every so many are looked at, which is what makes single rows affordable."""
+        if len(self._rows) % _SAMPLED_ROWS == 0:
+            self._look_at((row,), stands_for=_SAMPLED_ROWS)
+        self._rows.append(row)
+        if len(self._rows) >= self._cut_rows or self._rows_size >= TARGET_BATCH_BYTES:
+            self._convert()
+            self._cut()
+
     def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """Take rows; those beyond the cut are shipped at once."""
         done = 0
         while done < len(rows):
             part = rows[done : done + self._cut_rows - len(self._rows)] if len(rows) > 1 else rows
-            self._look_at(part)
+            step = max(1, len(part) // _SAMPLED_ROWS)
+            self._look_at(part[::step], stands_for=step)
             self._rows.extend(part)
             done += len(part)
             if len(self._rows) >= self._cut_rows or self._rows_size >= TARGET_BATCH_BYTES:
@@ -113,10 +123,8 @@ class Batcher:
 
     # rows to columns
 
-    def _look_at(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Estimate the size of ``rows`` and notice fields the schema lacks, from a few of them."""
-        step = max(1, len(rows) // _SAMPLED_ROWS)
-        sample = rows[::step]
+    def _look_at(self, sample: Sequence[dict[str, Any]], *, stands_for: int) -> None:
+        """Estimate the size of rows, and notice fields the schema lacks, from a few that stand for so many each."""
         size = 0
         for row in sample:
             size += 16 * len(row) + sum(len(value) for value in row.values() if isinstance(value, str | bytes))
@@ -124,7 +132,7 @@ class Batcher:
                 for name in sorted(row.keys() - self._names - self._told):
                     self._told.add(name)
                     self._unknown(name)
-        self._rows_size += size * step
+        self._rows_size += size * stands_for
 
     def _convert(self) -> None:
         if not self._rows:

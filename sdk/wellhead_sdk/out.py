@@ -199,6 +199,7 @@ class Out:
         self._progress = ProgressFrame()
         self._progress_sent = self._progress
         self._offered: bytes | None = None
+        self._unwound: Why | None = None
         self._batcher = self._start(request.schema)
 
     # for authors
@@ -229,7 +230,7 @@ class Out:
                 self._read_at = read_at or datetime.now(UTC)
                 self._first_added_at = time.monotonic()
             if isinstance(records, dict):
-                self._batcher.add_rows((records,))
+                self._batcher.add_row(records)
             elif isinstance(records, list | tuple):
                 self._batcher.add_rows(records)
             else:
@@ -342,6 +343,11 @@ class Out:
         """The last state offered in this Emit."""
         return self._offered
 
+    def take_unwound(self) -> Why | None:
+        """Return what `read` was last unwound for, and forget it: an author may have swallowed the exception."""
+        why, self._unwound = self._unwound, None
+        return why
+
     def finish(self, reason: DoneReason, state: bytes) -> None:
         """Send what is left and `done`.
 
@@ -389,6 +395,7 @@ class Out:
     def _check(self, *whys: Why) -> None:
         wish = self._link.wish
         if wish is Why.ABORTED or wish in whys:
+            self._unwound = wish
             raise Unwind(wish)
 
     def _send_batch(self, batch: pa.RecordBatch, encoded: bytes) -> None:

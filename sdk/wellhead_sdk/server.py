@@ -317,8 +317,7 @@ class Server:
         except Unwind as unwind:
             if unwind.why is Why.ABORTED:
                 raise
-            return unwind.why
-        return None
+        return out.take_unwound()
 
     # errors
 

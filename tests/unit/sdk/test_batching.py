@@ -80,6 +80,17 @@ def test_rows_that_grow_suddenly_are_cut_early() -> None:
     assert len(tape.rows) - before >= 90
 
 
+@pytest.mark.parametrize("text_bytes", [10, 1000, 1_000_000])
+def test_single_rows_are_cut_by_size_too(text_bytes: int) -> None:
+    tape = Tape()
+    count = 3 * TARGET_BATCH_BYTES // text_bytes // 10 * 10
+    for index in range(count):
+        tape.batcher.add_row({"id": index, "text": "x" * text_bytes})
+    assert len(tape.rows) > 0
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == list(range(count))
+
+
 def test_a_table_is_cut_into_batches_of_about_the_target() -> None:
     tape = Tape(pa.schema([("x", pa.int64())]))
     tape.batcher.add_batch(pa.record_batch({"x": range(2_000_000)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -399,6 +400,30 @@ def test_an_author_who_catches_every_exception_is_unwound_all_the_same(start: St
         unit.stop(m.StopMode.DRAIN, 5)
         frames: list[Any] = list(unit)
     assert frames[-1].reason is m.DoneReason.STOPPED
+
+
+def test_an_author_who_swallows_the_unwinding_has_not_read_to_the_end(start: Start) -> None:
+    def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        with contextlib.suppress(BaseException):
+            endless(session, request, out)
+
+    with reading(start(Fake(read))) as unit:
+        assert unit.poll(5) is not None
+        unit.stop(m.StopMode.DRAIN, 5)
+        frames: list[Any] = list(unit)
+    assert frames[-1].reason is m.DoneReason.STOPPED
+
+
+def test_the_opened_hosts_are_known_before_authenticate() -> None:
+    host = m.OpenedHost("db.example.com", 5432, private=True)
+    connector = Fake(identify=lambda session: sdk.Identity(session))
+
+    def authenticate(config: Any, secrets: Mapping[str, str]) -> str:
+        return f"{connector.hosts[0].host}:{connector.hosts[0].port}"
+
+    connector.authenticate = authenticate  # type: ignore[method-assign, assignment]
+    with talking(connector) as session:
+        assert session.authenticate(m.Credentials("{}", hosts=(host,))).identity == "db.example.com:5432"
 
 
 def test_rotation_moves_an_open_read_to_the_new_session_and_closes_the_old(start: Start) -> None:
