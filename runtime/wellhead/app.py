@@ -1,1 +1,199 @@
-"""The composition root: the only place that constructs services from settings."""
+"""The composition root: the only place that constructs services from settings.
+
+Every service is built when it is first asked for, so that ``wellhead runs list`` needs no Docker and ``wellhead build``
+no registry; what was opened is closed in reverse when the block ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wellhead import settings as settings_module
+from wellhead.clock import SystemClock
+from wellhead.connections import SinkSelection
+from wellhead.errors import Code, ConfigurationError
+from wellhead.ids import RunId
+from wellhead.settings import Settings
+
+if TYPE_CHECKING:
+    from wellhead.catalog.trust import Trust
+    from wellhead.egress.network import Fencer
+    from wellhead.engine.client import Engine
+    from wellhead.images.layout import Layout
+    from wellhead.lifecycle.host import Host
+    from wellhead.registry.database import Database
+    from wellhead.runners.docker import DockerRunner
+    from wellhead.secrets.base import SecretStore
+    from wellhead.sinks.base import Sink
+
+NO_VAULT = Code("WH-CFG-003", "Secrets come from Vault, and no Vault is configured.")
+UNREADABLE_PASSWORD = Code("WH-CFG-004", "The registry's password file cannot be read.")
+
+STATE_FOLDER = Path(".wellhead")
+#: Debian packages of the gateway's root filesystem, beside Python.
+GATEWAY_PACKAGES = ("nftables", "iproute2")
+
+
+class App:
+    """The services of one process."""
+
+    def __init__(self, settings: Settings, scope: ExitStack) -> None:
+        """Hold the settings; build nothing yet. Use `opened`."""
+        self.settings = settings
+        self.clock = SystemClock()
+        self._scope = scope
+
+    @property
+    def folder(self) -> Path:
+        """Return where this project keeps what is not meant for people: ``.wellhead``."""
+        return self.settings.path(STATE_FOLDER)
+
+    @property
+    def cache(self) -> Path:
+        """Return where what can be made again is kept, shared by all projects of this user."""
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "wellhead"
+
+    def log_file(self, run_id: RunId) -> Path:
+        """Return where a run's log is kept on this host."""
+        return self.folder / "logs" / f"{run_id}.jsonl"
+
+    @cached_property
+    def database(self) -> Database:
+        """Open the registry, bringing its tables to this program's version."""
+        from wellhead.registry.database import Database
+
+        spec = self.settings.registry
+        url = spec.url
+        if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+            url = f"sqlite:///{self.settings.path(Path(url.removeprefix('sqlite:///')))}"
+        database = Database.open(url, self._registry_password(), clock=self.clock)
+        self._scope.callback(database.close)
+        database.migrate()
+        return database
+
+    def _registry_password(self) -> str | None:
+        file = self.settings.registry.password_file
+        if file is None:
+            return None
+        try:
+            return self.settings.path(file).read_text().strip()
+        except OSError as exc:
+            raise ConfigurationError(
+                f"cannot read registry.password_file {file}: {exc.strerror}",
+                code=UNREADABLE_PASSWORD,
+                hint="write the password into it, mode 0600, or remove the setting",
+            ) from exc
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Connect to the Docker Engine."""
+        from wellhead.engine.client import Engine
+
+        engine = Engine.connect(self.settings.docker.host)
+        self._scope.callback(engine.close)
+        return engine
+
+    @cached_property
+    def runner(self) -> DockerRunner:
+        """Return what starts connectors."""
+        from wellhead.runners.docker import DockerRunner
+
+        return DockerRunner(self.engine, self.host_id)
+
+    @cached_property
+    def fencer(self) -> Fencer:
+        """Return what puts up fences; the gateway's image is made at the first one."""
+        from wellhead.egress.network import Fencer, FenceSettings, gateway_image
+        from wellhead.images import base
+
+        network = self.settings.network
+        return Fencer(
+            self.engine,
+            lambda: gateway_image(self.engine, base.rootfs(GATEWAY_PACKAGES, self.cache)),
+            FenceSettings(network.slots, network.outbound_subnet, network.resolver),
+        )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Open the store of releases, making it where it is missing."""
+        from wellhead.images.layout import Layout
+
+        return Layout.create(self.settings.path(self.settings.store.path))
+
+    @cached_property
+    def trust(self) -> Trust:
+        """Read whose signatures count."""
+        from wellhead.catalog import trust
+
+        return trust.load(self.settings.path(self.settings.trust))
+
+    @cached_property
+    def secrets(self) -> SecretStore:
+        """Return the configured secret store.
+
+        Raises:
+            ConfigurationError: WH-CFG-003.
+        """
+        if self.settings.secrets.store == "local":
+            from wellhead.secrets.local import LocalStore
+
+            return LocalStore(os.environ, self.clock)
+        from wellhead.secrets.vault import VaultStore
+
+        if self.settings.vault is None:
+            raise ConfigurationError(
+                "a connection refers to secrets in Vault, and wellhead.yaml names no Vault",
+                code=NO_VAULT,
+                hint="add `vault: {address: https://…, token_file: …}` to wellhead.yaml",
+            )
+        return VaultStore(self.settings.vault, self.settings.root, self.clock)
+
+    @cached_property
+    def host_id(self) -> str:
+        """Return this host's id."""
+        from wellhead.lifecycle.claim import host_id
+
+        return host_id(self.folder)
+
+    def sink(self, selection: SinkSelection) -> Sink:
+        """Return the sink of one connection."""
+        from wellhead.sinks.jsonl import Jsonl
+        from wellhead.sinks.parquet import Parquet
+
+        kinds = {"parquet": Parquet, "jsonl": Jsonl}
+        return kinds[selection.type](self.settings.path(selection.path))
+
+    def host(self) -> Host:
+        """Return what a run needs; nothing but the registry is opened yet."""
+        from wellhead.images.base import machine_platform
+        from wellhead.lifecycle.host import Host
+
+        return Host(
+            settings=self.settings,
+            folder=self.folder,
+            id=self.host_id,
+            database=self.database,
+            clock=self.clock,
+            platform=machine_platform(),
+            layout=lambda: self.layout,
+            trust=lambda: self.trust,
+            engine=lambda: self.engine,
+            runner=lambda: self.runner,
+            fencer=lambda: self.fencer,
+            secrets=lambda: self.secrets,
+            sink=self.sink,
+        )
+
+
+@contextmanager
+def opened(config: Path | None = None) -> Iterator[App]:
+    """Read the settings of ``config``, or of the nearest wellhead.yaml, and close what was opened at the end."""
+    file = config or settings_module.find(Path.cwd())
+    with ExitStack() as scope:
+        yield App(settings_module.load(file, os.environ), scope)

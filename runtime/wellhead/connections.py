@@ -6,6 +6,7 @@ What Wellhead decided (resolved digest, hold, approved surface) lives in the reg
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,6 +113,19 @@ class ConnectionFile:
     file: Path
     sha256: str
     document: documents.Document
+
+
+def key_of(settings: Settings, name: str) -> ConnectionKey:
+    """Return the key of the connection called ``name``: from its file where it has one, else with the defaults.
+
+    A connection whose file is gone still has runs, states and segments to look at.
+
+    Raises:
+        ConfigurationError: it has a file, and that is wrong.
+    """
+    if path_of(settings, name).is_file():
+        return load(settings, name, os.environ).key
+    return ConnectionKey(settings.tenant, settings.project, name)
 
 
 def path_of(settings: Settings, name: str) -> Path:

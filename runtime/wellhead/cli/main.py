@@ -1,0 +1,97 @@
+"""The program: assembles the nouns, runs one command, and turns every outcome into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from wellhead.cli import output
+from wellhead.errors import WellheadError
+
+#: Name → module of `wellhead.cli` and what to take from it: ``app`` for a noun with verbs, else a function. A module is
+#: imported when its command is called, so that ``wellhead --help`` answers at once.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "Make a working project in this folder."),
+    "build": ("build", "build", "Build a connector's image, reproducibly and without a daemon."),
+    "publish": ("publish", "publish", "Check, sign and publish a connector as a release."),
+    "run": ("run", "run", "Run one connection once; safe to call twice."),
+    "connection": ("connection", "app", "Add, check, approve and list connections."),
+    "streams": ("probe", "streams", "List what a source offers."),
+    "preview": ("probe", "preview", "Read a few rows of a stream without committing anything."),
+    "runs": ("runs", "app", "What ran, how it ended, and what it said."),
+    "state": ("state", "app", "Show, set and reset what a stream will go on from."),
+    "deadletters": ("deadletters", "app", "Records that were set aside, and why."),
+    "catalog": ("catalog", "app", "The releases we know."),
+    "keys": ("keys", "app", "Keys that sign releases."),
+    "manifest": ("manifest", "app", "Check a connector's manifest."),
+    "rollback": ("rollback", "app", "Go back to an earlier release and hold it."),
+    "hold": ("hold", "app", "Holds: versions that a rollback fixed."),
+    "explain": ("explain", "explain", "Say which release a connection gets, and why no other."),
+    "egress": ("egress", "app", "Explain what a run may reach."),
+    "vault": ("vault", "app", "Log in to Vault, and print the policies it needs."),
+    "doctor": ("doctor", "doctor", "Check this machine for what runs need."),
+    "clean": ("clean", "clean", "Remove what runs left on this machine."),
+    "version": ("version", "version", "Print the version."),
+}
+
+
+class Commands(TyperGroup):
+    """The top level: knows every command's name, and imports only the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order they are listed."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Import and return one command; None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        found: Any = getattr(importlib.import_module(f"wellhead.cli.{module}"), name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """List every command with its sentence, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, _, sentence) in COMMANDS.items()])
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+app = typer.Typer(
+    name="wellhead",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=_SETTINGS,
+)
+
+
+@app.callback(help="Run data-source connectors as sealed, versioned containers.")
+def program() -> None:
+    """Hold the commands; there is nothing to do before one of them."""
+
+
+def main() -> None:
+    """Run one command and exit with its code; every error of ours is told in words, never as a traceback."""
+    try:
+        app(prog_name="wellhead")
+    except WellheadError as error:
+        output.print_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter would complain once more while it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,122 @@
+"""Starting the connector and making sure it is the one that was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wellhead import __version__, failpoints
+from wellhead.engine.container import Attachment, Mount
+from wellhead.errors import Code, RefusedError, WellheadError
+from wellhead.ids import Digest
+from wellhead.images import layout
+from wellhead.lifecycle.host import Run
+from wellhead.lifecycle.plan import Plan
+from wellhead.registry import runs
+from wellhead.runners.docker import Launch, Started
+from wellhead.session.client import Deadlines, Session, require_release
+from wellhead.telemetry.logs import Level
+from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, LogFrame, LogLevel
+
+OUTSIDE_ROOTS = Code("WH-RUN-070", "A connection asks for a folder the operator did not open.")
+
+_LEVELS = {
+    LogLevel.DEBUG: Level.DEBUG,
+    LogLevel.INFO: Level.INFO,
+    LogLevel.WARNING: Level.WARNING,
+    LogLevel.ERROR: Level.ERROR,
+}
+
+
+@contextmanager
+def launched(here: Run, plan: Plan, attachment: Attachment | None) -> Iterator[Started]:
+    """Start the planned image and lend it; leaving stops and removes it and keeps what it wrote in the run's log."""
+    order = Launch(
+        image_id=loaded_image(here, plan),
+        run_id=here.claim.run_id,
+        epoch=here.claim.epoch,
+        connection=str(here.claim.connection),
+        start_s=plan.deadlines.start_s,
+        stop_grace_s=plan.deadlines.stop_grace_s,
+        resources=plan.resources,
+        mounts=mounts(plan.connection.mounts, here.host.settings.files.roots),
+        network=attachment,
+        runtime=here.host.settings.docker.runtime,
+    )
+    with here.host.runner().launch(order) as started:
+        with here.host.database.transaction() as tx:
+            runs.set_image(tx, here.claim.run_id, Digest(started.image_id))
+        failpoints.reach("container_started")
+        try:
+            yield started
+        except WellheadError:
+            violation = started.violation()
+            if violation is not None:
+                raise violation from None
+            raise
+        finally:
+            for line in started.logs().splitlines():
+                here.log.write(Level.INFO, line, source="connector", stream="stdio")
+
+
+def loaded_image(here: Run, plan: Plan) -> str:
+    """Return the id under which the Engine has the signed image, loading it from our own blobs where it lacks it.
+
+    The Engine never pulls. The classic store knows an image by its config's digest, the containerd store by its
+    manifest's; both are signed.
+
+    Raises:
+        RefusedError: a blob is not what was signed, or the Engine shows another image.
+    """
+    engine, release = here.host.engine(), plan.release
+    signed = release.images[plan.platform]
+    known = next((found for found in (signed.config, signed.manifest) if engine.image_exists(found)), None)
+    if known is not None:
+        return known
+    with here.timeline.step("load"):
+        image_id = engine.load(layout.engine_tar(here.host.layout(), release.index_digest, plan.platform))
+    release.require_image(plan.platform, image_id)
+    return image_id
+
+
+@contextmanager
+def spoken_to(here: Run, plan: Plan, started: Started) -> Iterator[Session]:
+    """Dial the connector and shake hands; it must be the release the plan names, byte for byte of its manifest."""
+
+    def log(frame: LogFrame) -> None:
+        here.log.write(_LEVELS[frame.level], frame.message, source="connector", **dict(frame.fields))
+
+    deadlines = Deadlines(silence_s=plan.deadlines.silence_s)
+    with Session.open(
+        started.socket_path, owner_uid=started.owner_uid, clock=here.host.clock, deadlines=deadlines, on_log=log
+    ) as session:
+        require_release(
+            session.describe(PROTOCOL_VERSIONS, (), __version__),
+            connector_id=plan.release.connector,
+            version=plan.release.version,
+            manifest_sha256=plan.release.manifest_sha256,
+        )
+        yield session
+
+
+def mounts(wanted: dict[str, Path], roots: tuple[Path, ...]) -> tuple[Mount, ...]:
+    """Return the folders to mount at ``/data/NAME``, each proved to lie under one of the operator's roots.
+
+    Symlinks are resolved first, on both sides: what is mounted is what was judged.
+
+    Raises:
+        RefusedError: WH-RUN-070.
+    """
+    resolved_roots = [root.resolve() for root in roots]
+    found = []
+    for name, folder in sorted(wanted.items()):
+        real = folder.resolve()
+        if not any(real == root or root in real.parents for root in resolved_roots):
+            raise RefusedError(
+                f"mount {name!r}: {real} does not lie under any of files.roots",
+                code=OUTSIDE_ROOTS,
+                hint="the operator adds the folder to files.roots in wellhead.yaml",
+            )
+        found.append(Mount(source=real, target=f"/data/{name}"))
+    return tuple(found)

@@ -1,0 +1,157 @@
+"""Secrets of one run: lent before anything is opened, renewed while it goes on, revoked after the connector is gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from wellhead import failpoints
+from wellhead.errors import WellheadError
+from wellhead.lifecycle.host import Run
+from wellhead.registry import revocations, runs
+from wellhead.secrets.base import LendRequest, Loan, Reference, SecretValue
+from wellhead.session.client import Session
+from wellhead.telemetry.logs import Level
+from wellhead_sdk.wire.messages import Credentials, Identity, Secret
+
+#: Life of the run's token between two renewals; what is left of it after a crash is what an attacker could use.
+TTL_S = 300
+#: How long to wait before a renewal that failed is tried again.
+AGAIN_S = 5.0
+
+
+@contextmanager
+def lent(here: Run, references: Mapping[str, Reference]) -> Iterator[Loan | None]:
+    """Borrow what the connection names; None where it names nothing.
+
+    By what the loan can be revoked is stored before anything is read (invariant 6), so that a crash between the two
+    leaves nothing that nobody knows of.
+    """
+    if not references:
+        yield None
+        return
+    claim, database = here.claim, here.host.database
+
+    def note(accessor: str) -> None:
+        with database.transaction() as tx:
+            runs.set_accessor(tx, claim.run_id, accessor)
+            revocations.add(tx, accessor, claim.run_id, ttl_s=TTL_S)
+        failpoints.reach("accessor_stored")
+
+    request = LendRequest(claim.run_id, claim.connection, references, TTL_S)
+    with here.host.secrets().lend(request, note) as loan:
+        for value in loan.secrets.values():
+            here.redactor.add(value.value)
+        failpoints.reach("lease_issued")
+        yield loan
+    if loan.revocation_error is not None:
+        # The row in pending_revocations stays: the next claim of this connection, or `clean`, revokes by accessor.
+        here.log.write(Level.WARNING, "secrets_not_revoked", code=str(loan.revocation_error.code))
+    elif loan.accessor is not None:
+        with database.transaction() as tx:
+            revocations.remove(tx, loan.accessor)
+            runs.note_event(tx, claim.run_id, "secrets.revoked", leases_of(loan))
+    failpoints.reach("token_revoked")
+
+
+def leases_of(loan: Loan) -> dict[str, object]:
+    """Return what was lent as an auditor may see it: ids, paths and times, never a value."""
+    return {
+        "accessor": loan.accessor,
+        "revoked_at": loan.revoked_at.isoformat() if loan.revoked_at else None,
+        "leases": [
+            {
+                "id": lease.id,
+                "path": lease.path,
+                "ttl_s": lease.ttl_s,
+                "created_at": lease.created_at.isoformat(),
+                "revoked_at": lease.revoked_at.isoformat() if lease.revoked_at else None,
+            }
+            for lease in loan.leases
+        ],
+    }
+
+
+def secrets_of(values: Mapping[str, SecretValue]) -> tuple[Secret, ...]:
+    """Return lent values as the protocol carries them, by slot name."""
+    return tuple(Secret(slot, value.value, value.expires_at) for slot, value in sorted(values.items()))
+
+
+@contextmanager
+def kept(here: Run, loan: Loan | None, session: Session, credentials: Credentials) -> Iterator[None]:
+    """Renew the loan and rotate its values until leaving."""
+    if loan is None or (loan.renew_at is None and loan.rotate_at is None):
+        yield
+        return
+    keeper = _Keeper(here, loan, session, credentials)
+    keeper.start()
+    try:
+        yield
+    finally:
+        keeper.end()
+
+
+class _Keeper(threading.Thread):
+    """Owned and joined by `kept`."""
+
+    def __init__(self, here: Run, loan: Loan, session: Session, credentials: Credentials) -> None:
+        super().__init__(name=f"loan-{here.claim.run_id}", daemon=True)
+        self._here = here
+        self._loan = loan
+        self._session = session
+        self._credentials = credentials
+        self._over = threading.Event()
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        wait_s = self._seconds_left()
+        while not self._over.wait(wait_s):
+            try:
+                self._keep()
+            except WellheadError as error:
+                # Not the end of the run: what was lent is good until it expires, and the source says when it is not.
+                self._here.log.write(Level.WARNING, "secrets_not_renewed", code=str(error.code), error=error.message)
+                wait_s = AGAIN_S
+            else:
+                wait_s = self._seconds_left()
+
+    def _keep(self) -> None:
+        now = self._here.host.clock.now()
+        if self._loan.rotate_at is not None and self._loan.rotate_at <= now:
+            self._rotate()
+        elif self._loan.renew_at is not None and self._loan.renew_at <= now:
+            self._loan.renew()
+            if self._loan.accessor is not None:
+                with self._here.host.database.transaction() as tx:
+                    revocations.prolong(tx, self._loan.accessor, ttl_s=TTL_S)
+
+    def _rotate(self) -> None:
+        values = self._loan.rotate()
+        for value in values.values():
+            self._here.redactor.add(value.value)
+        before = self._credentials
+        self._credentials = Credentials(
+            before.config_json, secrets_of(values), before.hosts, before.probes, before.rotation + 1
+        )
+        self._session.authenticate(self._credentials)
+        # Only now has every open unit moved over; revoking earlier would cut a query in two.
+        self._loan.revoke_superseded()
+
+    def _seconds_left(self) -> float:
+        due = [at for at in (self._loan.renew_at, self._loan.rotate_at) if at is not None]
+        now = self._here.host.clock.now()
+        return max(0.0, (min(due, default=datetime.max.replace(tzinfo=UTC)) - now).total_seconds())
+
+
+def identity_document(identity: Identity) -> dict[str, object]:
+    """Return who we are at the source, for the run's record."""
+    return {
+        "identity": identity.identity,
+        "scopes": list(identity.scopes),
+        "probes": [{"name": p.name, "ok": p.ok, "detail": p.detail, "ms": p.duration_ms} for p in identity.probes],
+    }

@@ -1,0 +1,303 @@
+"""What one run will do, decided once and frozen: nothing has been opened yet, nothing is decided later.
+
+connection file + registry + catalog ──▶ resolve ──▶ verify ──▶ check config, secrets, streams ──▶ open the fence on
+paper ──▶ Plan, stored in the run's row before anything starts; every attempt reuses it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from wellhead import __version__
+from wellhead import profile as profiles
+from wellhead.catalog import resolve, verify
+from wellhead.catalog.channels import members
+from wellhead.catalog.resolve import Decision
+from wellhead.catalog.verify import VerifiedRelease
+from wellhead.connections import Connection, ConnectionFile
+from wellhead.egress.network import policy_of
+from wellhead.egress.policy import Grant, Policy
+from wellhead.engine.container import Resources
+from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.ids import ConnectionKey, ConnectorId
+from wellhead.lifecycle.host import Host, Run
+from wellhead.manifest import config as manifest_config
+from wellhead.manifest.egress import EgressEntry, render_egress
+from wellhead.manifest.model import Manifest
+from wellhead.registry import approvals, channels, connections, definitions, run_state, runs
+from wellhead.secrets.base import Reference
+from wellhead.settings import Settings
+from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, Credentials, OpenedHost, Secret
+
+UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
+MISSING_SLOT = Code("WH-RUN-081", "A connection leaves a required secret slot empty.")
+NEEDS_APPROVAL = Code("WH-RUN-082", "A host only the operator may open is not approved yet.")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds; the manifest may shorten what the operator allows, never lengthen it."""
+
+    start_s: float
+    silence_s: float
+    total_s: float
+    stop_grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run, frozen."""
+
+    connection: Connection
+    key: ConnectionKey
+    release: VerifiedRelease
+    platform: str
+    decision: Decision
+    config: dict[str, Any]
+    references: dict[str, Reference]
+    egress: tuple[EgressEntry, ...]
+    policy: Policy
+    resources: Resources
+    deadlines: Deadlines
+    profile: profiles.Profile | None
+    bronze_path: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the signed manifest."""
+        return self.release.manifest
+
+    @property
+    def is_held(self) -> bool:
+        """Say whether a hold decided the version."""
+        return self.decision.rule == "hold"
+
+    @property
+    def source_ref(self) -> str:
+        """Return what `_source_ref` says: connector, version and profile."""
+        profile = "" if self.profile is None else f"+{self.profile.label}"
+        return f"{self.release.connector}@{self.release.version}{profile}"
+
+    def credentials(self, secrets: tuple[Secret, ...]) -> Credentials:
+        """Return what Authenticate delivers."""
+        return Credentials(
+            config_json=json.dumps(self.config, sort_keys=True, ensure_ascii=False),
+            secrets=secrets,
+            hosts=tuple(OpenedHost(rule.host, rule.port, rule.private) for rule in self.policy.rules if rule.approved),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as it is stored: everything but secrets, which it never holds."""
+        return {
+            "connection": self.connection.model_dump(mode="json"),
+            "release": {
+                "id": self.release.connector,
+                "version": self.release.version,
+                "digest": self.release.index_digest,
+                "manifest_sha256": self.release.manifest_sha256,
+                "signed_by": list(self.release.key_ids),
+                "image": asdict(self.release.images[self.platform]),
+                "platform": self.platform,
+            },
+            "held": self.is_held,
+            "config": self.config,
+            "secrets": {slot: str(reference) for slot, reference in sorted(self.references.items())},
+            "egress": [asdict(entry) for entry in self.egress],
+            "grants": [str(grant.network) for grant in self.policy.grants],
+            "hosts": {name: str(address) for name, address in self.policy.hosts.items()},
+            "resources": asdict(self.resources),
+            "deadlines": asdict(self.deadlines),
+            "profile": None
+            if self.profile is None
+            else {"label": self.profile.label, "document": self.profile.document()},
+            "bronze_path": str(self.bronze_path),
+        }
+
+
+def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
+    """Decide what this run does and store the decision.
+
+    Raises:
+        ConfigurationError: nothing can be resolved, or config, secrets, streams or profile are wrong.
+        RefusedError: a signature, a blocked release or a missing approval says no.
+    """
+    host = here.host
+    decision = choose(host, file, platform)
+    chosen = decision.require()
+    connector = ConnectorId(file.connection.connector)
+    verified = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
+    plan = _plan(host, file, decision, verified, platform)
+    with host.database.transaction() as tx:
+        connections.set_resolved(
+            tx, file.key, version=chosen.version, digest=chosen.digest, decision=decision.document()
+        )
+        runs.set_plan(tx, here.claim.run_id, version=chosen.version, index_digest=chosen.digest, plan=plan.document())
+        if plan.profile is not None:
+            profile = plan.profile
+            runs.note_event(
+                tx,
+                here.claim.run_id,
+                "connector.profile.resolved",
+                {"profile": profile.label, "sha256": profile.sha256},
+            )
+    return plan
+
+
+def choose(host: Host, file: ConnectionFile, platform: str) -> Decision:
+    """Resolve one connection from what the registry holds; no network, nothing stored."""
+    connector = ConnectorId(file.connection.connector)
+    with host.database.read() as tx:
+        known = connections.find(tx, file.key)
+        releases = definitions.all_of(tx, connector)
+        pointers = channels.history(tx, connector, file.connection.channel)
+        states = run_state.all_of(tx, file.key)
+    held = None
+    if known is not None and known.hold is not None:
+        until = known.hold.until
+        held = known.hold.version if until is None or until > host.clock.now() else None
+    versions = {unit.state_version for unit in states if unit.state and not unit.retired}
+    request = resolve.Request(
+        connector=connector,
+        range=file.connection.version,
+        channel=file.connection.channel,
+        members=members(pointer.version for pointer in pointers),
+        platform=platform,
+        protocols=PROTOCOL_VERSIONS,
+        host_version=__version__,
+        held=held,
+        current=None if known is None or known.resolved is None else known.resolved.version,
+        state_version=max(versions, default=None),
+    )
+    return resolve.resolve(request, [_candidate(release) for release in releases])
+
+
+def _candidate(release: definitions.Release) -> resolve.Candidate:
+    manifest = Manifest.model_validate(dict(release.manifest))
+    return resolve.Candidate(
+        version=release.version,
+        digest=release.index_digest,
+        status=cast("resolve.Status", release.status),
+        status_reason=release.status_reason or "",
+        platforms=frozenset(release.platforms),
+        protocols=(manifest.runtime.protocol.min, manifest.runtime.protocol.max),
+        host_range=manifest.runtime.host,
+        state_reads=frozenset(manifest.compatibility.state.reads),
+    )
+
+
+def _plan(host: Host, file: ConnectionFile, decision: Decision, release: VerifiedRelease, platform: str) -> Plan:
+    connection, manifest = file.connection, release.manifest
+    config, profile = _config(host, file, manifest)
+    egress = render_egress(manifest, config)
+    with host.database.read() as tx:
+        approved = approvals.active(tx, file.key)
+    policy = _policy(host.settings, connection, egress, frozenset(approved), profile)
+    _require_approvals(connection.name, policy)
+    return Plan(
+        connection=connection,
+        key=file.key,
+        release=release,
+        platform=platform,
+        decision=decision,
+        config=dict(config),
+        references=_references(file, manifest),
+        egress=egress,
+        policy=policy,
+        resources=Resources(
+            memory_mib=connection.limits.memory_mib or manifest.resources.memory_mib,
+            cpus=connection.limits.cpus or manifest.resources.cpus,
+            pids=manifest.resources.pids,
+            tmp_mib=manifest.runtime.sandbox.tmp_mib,
+        ),
+        deadlines=_deadlines(host.settings, manifest),
+        profile=profile,
+        bronze_path=host.settings.path(connection.sink.path),
+    )
+
+
+def _config(host: Host, file: ConnectionFile, manifest: Manifest) -> tuple[Mapping[str, Any], profiles.Profile | None]:
+    connection = file.connection
+    config: Mapping[str, Any] = connection.config
+    profile = None
+    if connection.profile is not None:
+        profile = profiles.load(host.settings.path(connection.profile))
+        config = profiles.resolve(profile, config, connection.secrets, manifest.taxonomy.type).config
+    try:
+        return manifest_config.checked(manifest, config, str(file.file)), profile
+    except ConfigurationError as error:
+        if error.place is not None and error.place.field is not None:
+            error.place = file.document.place(tuple(error.place.field.split(".")))
+        raise
+
+
+def _references(file: ConnectionFile, manifest: Manifest) -> dict[str, Reference]:
+    """Parse every reference and check the slots; all mistakes are told at once."""
+    slots = manifest.secrets.slots
+    unknown = sorted(set(file.connection.secrets) - set(slots))
+    if unknown:
+        raise ConfigurationError(
+            f"{manifest.metadata.id} has no secret slot {', '.join(map(repr, unknown))}",
+            code=UNKNOWN_SLOT,
+            hint=f"its slots are {', '.join(slots) or 'none'}",
+            place=file.document.place(("secrets", unknown[0])),
+        )
+    missing = sorted(name for name, slot in slots.items() if slot.required and name not in file.connection.secrets)
+    if missing:
+        raise ConfigurationError(
+            f"the connection names no secret for {', '.join(map(repr, missing))}",
+            code=MISSING_SLOT,
+            hint="add under secrets: " + ", ".join(f"{name}: vault://MOUNT/PATH#FIELD" for name in missing),
+            place=file.document.place(("secrets",)),
+        )
+    references = {}
+    for slot, text in file.connection.secrets.items():
+        try:
+            references[slot] = Reference.parse(text)
+        except ConfigurationError as error:
+            error.place = file.document.place(("secrets", slot))
+            raise
+    return references
+
+
+def _policy(
+    settings: Settings,
+    connection: Connection,
+    egress: tuple[EgressEntry, ...],
+    approved: frozenset[tuple[str, int]],
+    profile: profiles.Profile | None,
+) -> Policy:
+    """Turn rendered ways out into what the gateway enforces; a profile can only take hosts away."""
+    kept = [entry for entry in egress if profile is None or profile.allows(entry.host)]
+    names = {entry.host for entry in kept}
+    return policy_of(
+        kept,
+        approved,
+        {name: address for name, address in settings.network.hosts.items() if name.lower() in names},
+        [Grant(grant.cidr, grant.ports) for grant in settings.network.grants if grant.connection == connection.name],
+    )
+
+
+def _require_approvals(name: str, policy: Policy) -> None:
+    waiting = [rule for rule in policy.rules if not rule.approved]
+    if waiting:
+        pairs = ", ".join(f"{rule.host}:{rule.port}" for rule in waiting)
+        raise RefusedError(
+            f"{pairs} may be opened by an operator only, and is not approved",
+            code=NEEDS_APPROVAL,
+            hint=f"the operator runs: wellhead connection approve {name} "
+            + " ".join(f"{rule.host}:{rule.port}" for rule in waiting),
+        )
+
+
+def _deadlines(settings: Settings, manifest: Manifest) -> Deadlines:
+    allowed, wanted = settings.run, manifest.runtime.timeouts
+    return Deadlines(
+        start_s=min(allowed.start_s, wanted.start_s or allowed.start_s),
+        silence_s=min(allowed.silence_s, wanted.silence_s or allowed.silence_s),
+        total_s=min(allowed.total_s, wanted.total_s or allowed.total_s),
+        stop_grace_s=wanted.stop_grace_s,
+    )

@@ -1,0 +1,398 @@
+"""Reading one unit: frames in, segments and commits out.
+
+    frame ──▶ decode ──▶ narrow ──▶ envelope ──▶ segment writer (its own thread) ──▶ credit back
+                                                     │
+             offered checkpoint, 64 MiB or 10 s ──▶ finish ──▶ commit ──▶ Checkpoint ──▶ publish
+
+Rows are accounted for three times, and a difference ends the run (invariant 8): what the connector said it sent, what
+was decoded, and what was written, set aside or filtered out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from wellhead import failpoints
+from wellhead.clock import Clock
+from wellhead.errors import Code, DataError, FatalError, RefusedError, ThrottledError
+from wellhead.lifecycle import commit, select
+from wellhead.lifecycle.claim import Claim
+from wellhead.lifecycle.stop import Stop
+from wellhead.registry import deadletters, run_state, segments
+from wellhead.registry.database import Database
+from wellhead.session.client import Session
+from wellhead.session.stream import UnitStream
+from wellhead.session.verify import Batch, Schema
+from wellhead.settings import CommitSettings, DeadLetterSettings
+from wellhead.sinks import base, envelope
+from wellhead_sdk.wire.messages import (
+    CheckpointFrame,
+    DoneFrame,
+    DoneReason,
+    Filter,
+    OfferedStream,
+    ProgressFrame,
+    RejectedFrame,
+    StopMode,
+    ViolationFrame,
+    WaitFrame,
+)
+from wellhead_sdk.wire.messages import (
+    Committed as CommittedMessage,
+)
+
+TOO_MANY_REJECTED = Code("WH-RUN-030", "More records were set aside than the threshold allows.")
+LOCAL_STATE = Code("WH-RUN-031", "The connector tried to keep state of its own.")
+UNCOVERED = Code("WH-RUN-032", "A unit ended with rows that no checkpoint covers.")
+THROTTLED = Code("WH-RUN-033", "The source asked for a longer pause than the run may wait.")
+
+#: How long a unit asked to drain may take to say `done`.
+DRAIN_S = 10.0
+#: How often an idle unit looks at the clock and at the wish to stop.
+TICK_S = 0.2
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one stream of one run amounts to; shared by the threads of its units."""
+
+    rows: int = 0
+    rejected: int = 0
+    bytes: int = 0
+    filtered: int = 0
+    crc32c: list[int] = field(default_factory=list)
+    progress: dict[str, ProgressFrame] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    committed: bool = False
+    """Whether anything was committed at all; decides which retry budget an error counts against."""
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Set when one unit failed: the others of the stream end without a further commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTask:
+    """One stream as this attempt reads it; the same for all its units."""
+
+    stream: OfferedStream
+    read_id: str
+    write: Literal["replace", "append"]
+    wanted: tuple[str, ...]
+    """Columns of the selection; empty means all."""
+    columns: tuple[str, ...]
+    filters: tuple[Filter, ...]
+    """Only what the connector did not push down."""
+    commit_each: bool
+    context: envelope.EnvelopeContext
+    footer: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The services a unit needs, and the run's own values."""
+
+    database: Database
+    claim: Claim
+    session: Session
+    sink: base.Sink
+    publish: Callable[[segments.Segment], None]
+    commit: CommitSettings
+    dead_letters: DeadLetterSettings
+    max_wait_s: float
+    stop: Stop
+    clock: Clock
+
+
+def read_unit(
+    tools: Tools, task: StreamTask, unit: run_state.UnitState, credit: int, tally: Tally
+) -> run_state.UnitState:
+    """Read one unit until it says done, committing on the way; return its last committed row.
+
+    Raises:
+        ThrottledError: the source wants a longer pause than the run may sit out; what was read is committed.
+        DataError: more dead letters than allowed; nothing after the last commit is kept.
+        RefusedError: the connector tried to keep local state.
+        WellheadError: whatever the session, the sink or the registry reports.
+    """
+    with tools.session.emit(task.read_id, unit.unit, credit) as frames:
+        reading = _Reading(tools, task, unit, frames, tally)
+        try:
+            return reading.run()
+        finally:
+            reading.abandon()
+
+
+class _Reading:
+    """One unit between two commits: the open segment, what was set aside, the newest offer."""
+
+    def __init__(
+        self, tools: Tools, task: StreamTask, unit: run_state.UnitState, frames: UnitStream, tally: Tally
+    ) -> None:
+        self._tools = tools
+        self._task = task
+        self._unit = unit
+        self._frames = frames
+        self._tally = tally
+        self._envelope: envelope.Envelope | None = None
+        self._writer: base.SegmentWriter | None = None
+        self._rows = 0
+        self._bytes = 0
+        self._rejected: list[deadletters.Rejected] = []
+        self._offer: CheckpointFrame | None = None
+        self._is_offer_exact = False
+        self._since = tools.clock.monotonic()
+        self._park: WaitFrame | None = None
+        self._draining = False
+
+    def run(self) -> run_state.UnitState:
+        while True:
+            frame = self._frames.poll(TICK_S)
+            if self._tally.abandoned.is_set():
+                return self._unit
+            if not self._draining and self._tools.stop.reason is not None:
+                self._drain()
+            match frame:
+                case None:
+                    self._commit_if_due()
+                case Schema():
+                    self._begin_schema(frame)
+                case Batch():
+                    self._take(frame)
+                case CheckpointFrame():
+                    self._offer, self._is_offer_exact = frame, True
+                    self._commit_if_due()
+                case RejectedFrame():
+                    self._set_aside(frame)
+                case WaitFrame():
+                    self._wait(frame)
+                case ProgressFrame():
+                    with self._tally.lock:
+                        self._tally.progress[self._unit.unit] = frame
+                case ViolationFrame():
+                    raise RefusedError(
+                        f"the connector tried to keep local state: {frame.kind} at {frame.path}: {frame.message}",
+                        code=LOCAL_STATE,
+                        hint="connectors are stateless; keep positions in out.checkpoint()",
+                    )
+                case DoneFrame():
+                    return self._end(frame)
+
+    def abandon(self) -> None:
+        """Drop the open segment; safe after everything, also twice."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    def _begin_schema(self, frame: Schema) -> None:
+        # The session has checked that it stands first or right after a checkpoint, so the offer covers every open row.
+        if self._rows or self._rejected:
+            self._commit(complete=False)
+        self._envelope = envelope.Envelope(self._task.context, _chosen(frame.schema, self._task.columns))
+
+    def _enveloped(self, schema: pa.Schema) -> envelope.Envelope:
+        return self._envelope or envelope.Envelope(self._task.context, _chosen(schema, self._task.wanted))
+
+    def _take(self, batch: Batch) -> None:
+        if self._envelope is None:
+            raise FatalError(
+                "a batch came before its schema", code=UNCOVERED, hint="report this to the connector's owner"
+            )
+        narrowed = select.narrow(batch.record_batch, self._task.columns, self._task.filters)
+        filtered = batch.record_batch.num_rows - narrowed.num_rows
+        if narrowed.num_rows:
+            wrapped = self._envelope.wrap(
+                narrowed,
+                first_sequence=self._unit.rows_total + self._rows,
+                first_ordinal=self._unit.rows_generation + self._rows,
+                read_at=batch.read_at,
+                ingested_at=self._tools.clock.now(),
+                raw_ref=batch.raw_ref,
+            )
+            self._open_writer(wrapped.schema).write(wrapped, batch.payload_bytes, self._frames.grant)
+        else:
+            self._frames.grant(batch.payload_bytes)
+        self._rows += narrowed.num_rows
+        self._bytes += batch.payload_bytes
+        self._is_offer_exact = False
+        with self._tally.lock:
+            self._tally.filtered += filtered
+        failpoints.reach("mid_batch")
+
+    def _open_writer(self, schema: pa.Schema) -> base.SegmentWriter:
+        if self._writer is None:
+            self._writer = self._tools.sink.open_segment(self._segment_key(), schema)
+            self._since = self._tools.clock.monotonic()
+        return self._writer
+
+    def _segment_key(self) -> base.SegmentKey:
+        return base.SegmentKey(
+            stream=self._unit.stream,
+            unit=self._unit.unit,
+            generation=self._unit.generation,
+            epoch=self._tools.claim.epoch,
+            commit_no=self._unit.commit_no + 1,
+            write=self._task.write,
+        )
+
+    def _set_aside(self, frame: RejectedFrame) -> None:
+        self._rejected.append(
+            deadletters.Rejected(
+                reason=frame.reason,
+                sha256=frame.sha256.hex(),
+                size_bytes=frame.size,
+                key_json=frame.key_json,
+                column=frame.column,
+                text=frame.text,
+                sample=frame.sample,
+            )
+        )
+        self._is_offer_exact = False
+        limits = self._tools.dead_letters
+        with self._tally.lock:
+            rejected = self._tally.rejected + len(self._rejected)
+            seen = self._tally.rows + self._rows + rejected
+        if rejected > max(limits.max_rows, limits.max_share * seen):
+            raise DataError(
+                f"{rejected} of {seen} records of {self._task.stream.name} were set aside, last for {frame.reason!r}",
+                code=TOO_MANY_REJECTED,
+                hint="`wellhead deadletters list` shows those committed; mend the source, or raise dead_letters in "
+                "wellhead.yaml",
+            )
+        self._frames.grant(len(frame.sample))
+
+    def _wait(self, frame: WaitFrame) -> None:
+        wait_s = (frame.until - self._tools.clock.now()).total_seconds()
+        if wait_s > self._tools.max_wait_s and self._park is None:
+            self._park = frame
+            self._drain()
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._frames.stop(StopMode.DRAIN, DRAIN_S)
+
+    def _commit_if_due(self) -> None:
+        """Commit at the newest offer once enough has gathered, if it covers exactly what is open."""
+        if self._offer is None or not self._is_offer_exact or not (self._rows or self._rejected):
+            return
+        settings = self._tools.commit
+        age_s = self._tools.clock.monotonic() - self._since
+        if self._task.commit_each or self._bytes >= settings.max_bytes or age_s >= settings.max_s:
+            self._commit(complete=False)
+
+    def _end(self, done: DoneFrame) -> run_state.UnitState:
+        complete = done.reason is DoneReason.COMPLETE and self._park is None
+        if self._offer is not None and not self._is_offer_exact and (self._rows or self._rejected):
+            raise FatalError(
+                f"unit {self._unit.unit} of {self._task.stream.name} ended with {self._rows} rows no checkpoint covers",
+                code=UNCOVERED,
+                hint="offer a checkpoint after the last record; `wellhead_sdk` does it by itself",
+            )
+        if complete and not (self._unit.state or self._unit.rows_generation or self._rows):
+            # An empty stream still gets a table: one file with a schema and no rows.
+            self._open_writer(self._enveloped(self._task.stream.schema).schema)
+        if complete or self._rows or self._rejected:
+            self._commit(complete=complete)
+        self._frames.finish()
+        if self._park is not None:
+            raise ThrottledError(
+                f"the source asks to wait until {self._park.until.isoformat(timespec='seconds')}: {self._park.reason}",
+                code=THROTTLED,
+                retry_at=self._park.until,
+                hint="the next run goes on from the last commit",
+            )
+        return self._unit
+
+    def _commit(self, *, complete: bool) -> None:
+        offer = self._offer
+        if offer is None:
+            raise FatalError(
+                f"unit {self._unit.unit} of {self._task.stream.name} never offered a checkpoint",
+                code=UNCOVERED,
+                hint="offer a checkpoint after the last record; `wellhead_sdk` does it by itself",
+            )
+        before = self._unit
+        segment = self._finish_segment(before, offer)
+        failpoints.reach("segment_fsynced")
+        done = commit.commit(
+            self._tools.database,
+            self._tools.claim,
+            before,
+            commit.Work(
+                segment=segment,
+                rejected=tuple(self._rejected),
+                checkpoint=run_state.Checkpoint(
+                    state=offer.state,
+                    state_version=offer.state_version,
+                    rows=self._rows,
+                    rejected=len(self._rejected),
+                    checkpoint_type=offer.checkpoint_type.value,
+                    watermark=offer.watermark,
+                    complete=complete,
+                ),
+            ),
+        )
+        self._count(segment)
+        self._unit = done.unit
+        # Invariant 3: the source advances only after the commit.
+        self._tools.session.checkpoint(
+            CommittedMessage(
+                read_id=self._task.read_id,
+                unit=before.unit,
+                through_batch=offer.through_batch,
+                commit_no=done.unit.commit_no,
+                state=offer.state,
+                state_version=offer.state_version,
+            )
+        )
+        if done.segment is not None:
+            self._tools.publish(done.segment)
+
+    def _finish_segment(self, before: run_state.UnitState, offer: CheckpointFrame) -> segments.NewSegment | None:
+        if self._writer is None:
+            return None
+        finished = self._writer.finish({**self._task.footer, "wellhead.state": offer.state.hex()})
+        self._writer = None
+        if finished.rows != self._rows:
+            raise FatalError(
+                f"{self._rows} rows were taken and {finished.rows} written",
+                code=UNCOVERED,
+                hint="this is a defect of Wellhead; nothing of this segment was committed",
+            )
+        key = self._segment_key()
+        return segments.NewSegment(
+            stream=before.stream,
+            unit=before.unit,
+            generation=before.generation,
+            epoch=key.epoch,
+            commit_no=key.commit_no,
+            run_id=self._tools.claim.run_id,
+            write=self._task.write,
+            name=finished.name,
+            size_bytes=finished.size_bytes,
+            crc32c=finished.crc32c,
+            rows=finished.rows,
+            min_sequence=finished.min_sequence,
+            max_sequence=finished.max_sequence,
+        )
+
+    def _count(self, segment: segments.NewSegment | None) -> None:
+        with self._tally.lock:
+            self._tally.rows += self._rows
+            self._tally.rejected += len(self._rejected)
+            self._tally.bytes += self._bytes
+            self._tally.committed = True
+            if segment is not None:
+                self._tally.crc32c.append(segment.crc32c)
+        self._rows, self._bytes, self._rejected = 0, 0, []
+        self._since = self._tools.clock.monotonic()
+
+
+def _chosen(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
+    if not columns:
+        return schema
+    keep = [*columns, *(name for name in ("_op", "_pos") if name in schema.names and name not in columns)]
+    return pa.schema([schema.field(name) for name in keep], metadata=schema.metadata)

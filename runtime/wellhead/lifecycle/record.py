@@ -1,0 +1,250 @@
+"""The end of a run, written down: the run's row, its receipt, and the report that the scheduler reads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import google_crc32c
+
+from wellhead.errors import FatalError, RefusedError, TransientError, WellheadError
+from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
+from wellhead.lifecycle.host import Run
+from wellhead.lifecycle.plan import Plan
+from wellhead.lifecycle.read import Tally
+from wellhead.lifecycle.report import ErrorReport, Report, Status, StreamReport, error_document
+from wellhead.lifecycle.stop import Reason
+from wellhead.registry import egress_audit, run_state, runs
+from wellhead.registry.database import Database
+from wellhead.telemetry.logs import Level
+
+RECEIPT_VERSION = 1
+
+#: Exit status of a run in which some streams failed and others did not.
+PARTIAL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the attempts of a run came out."""
+
+    tallies: dict[StreamName, Tally]
+    failed: dict[StreamName, WellheadError]
+    attempts: int
+    stopped: Reason | None
+    error: WellheadError | None
+    retry_at: datetime | None
+    identity: dict[str, object]
+    leases: tuple[dict[str, object], ...]
+
+
+def earlier(database: Database, connection: ConnectionKey, logical_run_id: str | None) -> Report | None:
+    """Return the result of a run that already succeeded under this logical id, so that calling twice is safe."""
+    if logical_run_id is None:
+        return None
+    with database.read() as tx:
+        found = runs.by_logical_id(tx, connection, logical_run_id)
+    if found is None or found.status != "succeeded" or found.outcome is None or found.outcome.receipt is None:
+        return None
+    receipt = found.outcome.receipt
+    return Report(
+        run_id=found.run_id,
+        logical_run_id=logical_run_id,
+        connection=connection.name,
+        status=Status.ALREADY_DONE,
+        exit_code=0,
+        release=receipt["release"],
+        held=receipt["held"],
+        attempts=found.attempt,
+        bronze_path=receipt["bronze_path"],
+        streams=tuple(
+            StreamReport(
+                name=stream["name"],
+                mode=stream["mode"],
+                rows=stream["rows"],
+                dead_letters=stream["dead_letters"],
+                bytes=stream["bytes"],
+                checkpoint=stream["checkpoint"],
+                content_crc32c=int(stream["content_crc32c"], 16),
+                table=stream["table"],
+            )
+            for stream in receipt["streams"]
+        ),
+        egress=receipt["egress"]["counts"],
+    )
+
+
+def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Ending) -> Report:
+    """Judge the ending, store it with its receipt, and return the report.
+
+    A run that lost its lease stores nothing: its row belongs to whoever found it dead.
+    """
+    status, exit_code, error = _judge(ending)
+    with here.host.database.read() as tx:
+        contacts = egress_audit.of_run(tx, here.claim.run_id)
+        states = {(unit.stream.stream, unit.unit): unit for unit in run_state.all_of(tx, here.claim.connection)}
+    egress = {
+        "allowed": sum(contact.verdict == "allow" for contact in contacts),
+        "denied": sum(contact.verdict == "deny" for contact in contacts),
+    }
+    if (
+        egress["denied"]
+        and here.host.settings.egress.on_denied == "fail"
+        and status in (Status.SUCCEEDED, Status.PARTIAL)
+    ):
+        status, exit_code = Status.REFUSED, RefusedError.exit_code
+    report = Report(
+        run_id=here.claim.run_id,
+        logical_run_id=logical_run_id,
+        connection=here.claim.connection.name,
+        status=status,
+        exit_code=exit_code,
+        release=None
+        if plan is None
+        else {
+            "id": plan.release.connector,
+            "version": plan.release.version,
+            "digest": plan.release.index_digest,
+        },
+        held=plan is not None and plan.is_held,
+        retry_at=ending.retry_at,
+        attempts=ending.attempts,
+        bronze_path=None if plan is None else str(plan.bronze_path),
+        streams=() if plan is None else _streams(here, plan, ending, states),
+        egress=egress,
+        timings=here.timeline.seconds(),
+        error=None if error is None else _reported(here, error),
+    )
+    if ending.stopped is not Reason.FENCED:
+        _store(here, plan, ending, report, [_contact(contact) for contact in contacts])
+    return report
+
+
+def _judge(ending: Ending) -> tuple[Status, int, WellheadError | None]:
+    error = ending.error
+    if ending.stopped is not None:
+        if ending.stopped is Reason.FENCED:
+            return Status.FAILED, TransientError.exit_code, error
+        if error is None or isinstance(error, TransientError):
+            return Status.STOPPED, ending.stopped.exit_code, error
+    if ending.retry_at is not None:
+        return Status.PARKED, TransientError.exit_code, error
+    if isinstance(error, RefusedError):
+        return Status.REFUSED, error.exit_code, error
+    if error is not None:
+        return Status.FAILED, error.exit_code, error
+    if ending.failed:
+        return Status.PARTIAL, PARTIAL, None
+    return Status.SUCCEEDED, 0, None
+
+
+def _streams(
+    here: Run, plan: Plan, ending: Ending, states: dict[tuple[StreamName, UnitKey], run_state.UnitState]
+) -> tuple[StreamReport, ...]:
+    reports = []
+    sink = here.host.sink(plan.connection.sink)
+    for selection in plan.connection.streams:
+        name = StreamName(selection.name)
+        tally = ending.tallies.get(name, Tally())
+        failure = ending.failed.get(name)
+        unit = states.get((name, WHOLE_STREAM))
+        chain = b"".join(crc.to_bytes(4, "big") for crc in tally.crc32c)
+        reports.append(
+            StreamReport(
+                name=selection.name,
+                mode=selection.mode,
+                rows=tally.rows,
+                dead_letters=tally.rejected,
+                bytes=tally.bytes,
+                checkpoint=None if unit is None or not unit.state else _shown(here, unit.state),
+                content_crc32c=google_crc32c.value(chain),
+                table=str(sink.table(StreamKey(here.claim.connection, name))),
+                error=None if failure is None else _reported(here, failure),
+            )
+        )
+    return tuple(reports)
+
+
+def _shown(here: Run, state: bytes) -> str:
+    """Return a state as text where it is short text, else its hash; a connector may have put anything into it."""
+    try:
+        text = state.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(text) > 200 or not text.isprintable():
+        return f"sha256:{hashlib.sha256(state).hexdigest()}"
+    return here.redactor.text(text)
+
+
+def _reported(here: Run, error: WellheadError) -> ErrorReport:
+    """Return an error as it may be shown: its text can quote what the connector said."""
+    clean = here.redactor.text
+    return ErrorReport(
+        code=str(error.code),
+        category=error.category,
+        message=clean(error.message),
+        hint=None if error.hint is None else clean(error.hint),
+        place=None if error.place is None else str(error.place),
+        details=tuple(clean(detail) for detail in error.details),
+    )
+
+
+def _contact(contact: egress_audit.Contact) -> dict[str, object]:
+    document = asdict(contact)
+    document["at"] = contact.at.isoformat()
+    return document
+
+
+def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contacts: list[dict[str, object]]) -> None:
+    with here.host.database.read() as tx:
+        image_id = runs.get(tx, here.claim.run_id).image_id
+    document = report.document()
+    receipt: dict[str, Any] = {
+        "receipt_version": RECEIPT_VERSION,
+        **{name: document[name] for name in ("run_id", "logical_run_id", "connection", "release", "held", "status")},
+        "bronze_path": report.bronze_path,
+        "image_id": image_id,
+        "manifest_sha256": None if plan is None else plan.release.manifest_sha256,
+        "signed_by": None if plan is None else list(plan.release.key_ids),
+        "streams": document["streams"],
+        "egress": {"counts": report.egress, "contacts": contacts},
+        "identity": ending.identity,
+        "secrets": list(ending.leases),
+        "finished_at": here.host.clock.now().isoformat(),
+    }
+    error = report.error
+    failure = None if error is None else runs.Failure(error.category, error.code, error.message, error.hint)
+    outcome = runs.Outcome(
+        status=report.status.value,
+        exit_code=report.exit_code,
+        failure=failure,
+        retry_at=report.retry_at,
+        streams={stream["name"]: stream for stream in document["streams"]},
+        metrics=_metrics(ending, report),
+        timings=report.timings,
+        receipt=receipt,
+    )
+    event = "connector.run.succeeded" if report.exit_code == 0 else "connector.run.failed"
+    with here.host.database.transaction() as tx:
+        try:
+            runs.finish(tx, here.claim.run_id, outcome)
+        except FatalError as failure_to_close:
+            here.log.write(Level.ERROR, "run_already_closed", error=failure_to_close.message)
+        runs.note_event(tx, here.claim.run_id, event, {"status": report.status.value, "exit_code": report.exit_code})
+    if error is not None:
+        here.log.write(Level.ERROR, error.message, code=error.code, error=error_document(error))
+
+
+def _metrics(ending: Ending, report: Report) -> dict[str, float]:
+    frames = [frame for tally in ending.tallies.values() for frame in tally.progress.values()]
+    return {
+        "requests_total": sum(frame.requests_total for frame in frames),
+        "requests_failed_total": sum(frame.requests_failed_total for frame in frames),
+        "bytes_ingested_total": sum(frame.bytes_ingested_total for frame in frames)
+        or sum(stream.bytes for stream in report.streams),
+        "pages_processed_total": sum(frame.pages_processed_total for frame in frames),
+        "retries_total": sum(frame.retries_total for frame in frames) + max(0, ending.attempts - 1),
+        "duration_seconds": report.timings.get("total", 0.0),
+    }

@@ -1,0 +1,127 @@
+"""What every claim does first: end what earlier claims of the connection left half done.
+
+    lost runs closed ─▶ their tokens revoked ─▶ their containers, networks, folders gone
+                    ─▶ committed segments published ─▶ complete generations in place ─▶ orphans swept
+
+Nothing here is needed for correctness of what is committed; all of it is needed before anything new is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from wellhead.clock import Clock
+from wellhead.engine import reaper
+from wellhead.engine.container import Labels
+from wellhead.ids import ConnectionKey, RunId
+from wellhead.lifecycle.claim import Claim
+from wellhead.registry import generations, revocations, runs, segments
+from wellhead.registry.database import Database, Transaction
+from wellhead.secrets.base import SecretStore
+from wellhead.sinks import base
+from wellhead.sinks.base import Sink
+
+#: A probe whose host has not spoken for so long is dead; its keeper speaks three times a lease.
+PROBE_SILENCE = timedelta(minutes=2)
+#: A staged file without a row may still be written by a host that is about to be fenced.
+ORPHAN_AGE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was mended, for the run's record."""
+
+    lost_runs: tuple[RunId, ...]
+    revoked: int
+    published: int
+    swapped: int
+
+
+def recover(
+    database: Database,
+    claim: Claim,
+    sink: Sink,
+    *,
+    secrets: Callable[[], SecretStore],
+    reap: Callable[[Callable[[Labels], bool]], reaper.Reaped],
+    keep_generations: int,
+    clock: Clock,
+) -> Recovered:
+    """Mend what is left of lower epochs.
+
+    Raises:
+        TransientError: a token of a dead run cannot be revoked now; nothing new may be lent before.
+    """
+    with database.transaction() as tx:
+        lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
+        pending = [item for run in runs.latest(tx, claim.connection) for item in revocations.all_of(tx, run.run_id)]
+        pending = [item for item in pending if item.run_id != claim.run_id and not _runs(tx, item.run_id, clock)]
+    # Stopped before revoked (invariant 5): a dead run's connector may still be reading with those credentials.
+    reap(lambda labels: not _is_dead(database, labels, clock))
+    for item in pending:
+        secrets().revoke_accessor(item.accessor)
+        with database.transaction() as tx:
+            revocations.remove(tx, item.accessor)
+    published = publish_committed(database, claim.connection, sink)
+    swapped = _swap(database, claim.connection, sink, keep_generations)
+    with database.read() as tx:
+        known = segments.names(tx, claim.connection)
+    sink.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
+    return Recovered(tuple(run.run_id for run in lost), len(pending), published, swapped)
+
+
+def publish_committed(database: Database, connection: ConnectionKey, sink: Sink) -> int:
+    """Publish what is committed and not yet in its table, in commit order; return how many files that were."""
+    with database.read() as tx:
+        waiting = segments.unpublished(tx, connection)
+    for segment in waiting:
+        publish(database, sink, segment)
+    return len(waiting)
+
+
+def staged(segment: segments.Segment) -> base.Segment:
+    """Return a committed row as the sink knows the file."""
+    key = base.SegmentKey(
+        segment.stream, segment.unit, segment.generation, segment.epoch, segment.commit_no, segment.write
+    )
+    return base.Segment(
+        key,
+        segment.name,
+        segment.size_bytes,
+        segment.crc32c,
+        segment.rows,
+        segment.min_sequence,
+        segment.max_sequence,
+    )
+
+
+def publish(database: Database, sink: Sink, segment: segments.Segment) -> None:
+    """Put one committed file into its table and say so; repeating it changes nothing."""
+    sink.publish(staged(segment))
+    with database.transaction() as tx:
+        segments.mark_published(tx, [segment.number])
+
+
+def _swap(database: Database, connection: ConnectionKey, sink: Sink, keep: int) -> int:
+    with database.read() as tx:
+        waiting = generations.to_swap(tx, connection)
+    for generation in waiting:
+        sink.swap(generation.stream, generation.number, keep=keep)
+        with database.transaction() as tx:
+            generations.mark_swapped(tx, generation.stream, generation.number)
+    return len(waiting)
+
+
+def _is_dead(database: Database, labels: Labels, clock: Clock) -> bool:
+    """Judge only what is surely ours: an unknown run may belong to another project on the same Engine."""
+    with database.read() as tx:
+        return runs.find(tx, RunId(labels.run_id)) is not None and not _runs(tx, RunId(labels.run_id), clock)
+
+
+def _runs(tx: Transaction, run_id: RunId, clock: Clock) -> bool:
+    run = runs.find(tx, run_id)
+    if run is None or run.status != "running":
+        return False
+    return run.kind == "run" or clock.now() - run.heartbeat_at < PROBE_SILENCE

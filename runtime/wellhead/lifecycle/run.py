@@ -1,0 +1,357 @@
+"""The order of a run. Nothing else knows it.
+
+    claim → plan → recover → lend → fence → launch → authenticate → discover → for each stream (read → emit → commit →
+    checkpoint → publish) → report
+
+Each step takes values and returns values; what is opened is a context manager, and leaving closes upward: drain the
+connector → stop it → unfence → revoke → give the lease back. Fenced before started (invariant 4); stopped before
+revoked (invariant 5). A probe opens through the same page, with a claim that may never commit.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from wellhead.connections import ConnectionFile
+from wellhead.errors import AuthError, Code, ConfigurationError, DataError, RefusedError, UsageError, WellheadError
+from wellhead.ids import StreamKey, StreamName
+from wellhead.lifecycle import discover, fence, launch, lend, recover, retry
+from wellhead.lifecycle.claim import Claim, HeldError, claimed, probing
+from wellhead.lifecycle.host import Host, Run
+from wellhead.lifecycle.plan import Plan, freeze
+from wellhead.lifecycle.read import Tally, Tools
+from wellhead.lifecycle.record import Ending, close, earlier
+from wellhead.lifecycle.report import Report, Status
+from wellhead.lifecycle.stop import Reason, Stop
+from wellhead.lifecycle.stream import StreamOrder, read_stream
+from wellhead.lifecycle.timeline import Timeline
+from wellhead.registry import runs
+from wellhead.secrets.base import Loan
+from wellhead.session.client import Session
+from wellhead.telemetry.logs import Level, RunLog
+from wellhead.telemetry.redact import Redactor
+from wellhead_sdk.wire.messages import Identity, OfferedStream
+
+UNKNOWN_STREAM = Code("WH-RUN-053", "A stream was named that the connection does not select.")
+
+#: How often a waiting run looks whether the connection is free.
+WAIT_STEP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one call of ``wellhead run`` asks for."""
+
+    logical_run_id: str | None = None
+    if_running: str = "skip"
+    """``wait``, ``skip`` or ``fail``."""
+    streams: tuple[str, ...] = ()
+    """Of those the connection selects; empty means all."""
+    since: datetime | None = None
+    full_refresh: bool = False
+    max_wait_s: float | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the attempts of one run share."""
+
+    tallies: dict[StreamName, Tally] = field(default_factory=dict)
+    done: set[StreamName] = field(default_factory=set)
+    failed: dict[StreamName, WellheadError] = field(default_factory=dict)
+    attempts: int = 0
+    idle_attempts: int = 0
+    refreshed_secrets: bool = False
+    identity: Identity = field(default_factory=Identity)
+    loans: list[Loan] = field(default_factory=list)
+
+    @property
+    def commits(self) -> int:
+        """Count what was committed, so that an attempt can tell whether it moved anything."""
+        return sum(tally.rows + tally.rejected for tally in self.tallies.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told what goes on while it goes on."""
+
+    step: Callable[[str], None] = lambda _step: None
+    line: Callable[[Level, str], None] | None = None
+
+
+def run(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: Watch) -> Report:
+    """Run one connection once; safe to call twice.
+
+    Args:
+        host: the services of this host.
+        file: the connection as people wrote it.
+        order: what is asked for.
+        stop: set by signals and by the keeper of the lease; the run drains and ends.
+        watch: told each step as it begins.
+
+    Returns:
+        How it ended. Every failure of a claimed run is in the report; only what happens before the claim is raised.
+    """
+    _check_streams(file, order)
+    timeline = Timeline(host.clock, watch.step)
+    if not file.connection.enabled:
+        return Report("", order.logical_run_id, file.connection.name, Status.SKIPPED, 0)
+    already = earlier(host.database, file.key, order.logical_run_id)
+    if already is not None:
+        return already
+    with ExitStack() as scope:
+        try:
+            with timeline.step("claim"):
+                claim = _claim(scope, host, file, order, stop)
+        except HeldError as held:
+            if order.if_running != "skip":
+                raise
+            return Report(held.holder.run_id, order.logical_run_id, file.connection.name, Status.SKIPPED, 0)
+        scope.enter_context(_deadline(host.settings.run.total_s, stop))
+        here = scope.enter_context(_here(host, claim, stop, timeline, watch))
+        return _run(here, file, order)
+
+
+@contextmanager
+def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterator[tuple[Run, Plan, Session, Identity]]:
+    """Open a connection without ever committing, for ``connection check``, ``streams`` and ``preview``.
+
+    Raises:
+        WellheadError: whatever keeps it from opening; the probe's row says so as well.
+    """
+    timeline = Timeline(host.clock, watch.step)
+    settings = host.settings
+    with ExitStack() as scope:
+        claim = scope.enter_context(
+            probing(host.database, file, host=host.id, ttl_s=settings.lease.ttl_s, stop=stop, clock=host.clock)
+        )
+        here = scope.enter_context(_here(host, claim, stop, timeline, watch))
+        progress, plan, error = Progress(attempts=1), None, None
+        try:
+            with timeline.step("plan"):
+                plan = freeze(here, file, host.platform)
+            with _opened(here, plan, progress) as session:
+                yield here, plan, session, progress.identity
+        except WellheadError as failure:
+            error = failure
+            raise
+        finally:
+            close(here, plan, None, _ending(progress, stop, error, None))
+
+
+def _check_streams(file: ConnectionFile, order: Order) -> None:
+    selected = [stream.name for stream in file.connection.streams]
+    unknown = [name for name in order.streams if name not in selected]
+    if unknown:
+        raise UsageError(
+            f"connection {file.connection.name!r} does not select {', '.join(map(repr, unknown))}",
+            code=UNKNOWN_STREAM,
+            hint=f"it selects {', '.join(selected)}; add the stream to {file.file}",
+        )
+
+
+def _claim(scope: ExitStack, host: Host, file: ConnectionFile, order: Order, stop: Stop) -> Claim:
+    while True:
+        try:
+            return scope.enter_context(
+                claimed(
+                    host.database,
+                    file,
+                    host=host.id,
+                    ttl_s=host.settings.lease.ttl_s,
+                    logical_run_id=order.logical_run_id,
+                    stop=stop,
+                    clock=host.clock,
+                )
+            )
+        except HeldError:
+            if order.if_running != "wait" or stop.wait(WAIT_STEP_S):
+                raise
+
+
+@contextmanager
+def _here(host: Host, claim: Claim, stop: Stop, timeline: Timeline, watch: Watch) -> Iterator[Run]:
+    redactor = Redactor()
+    file = host.log_file(claim.run_id)
+    with RunLog(file, redactor, host.clock, run_id=claim.run_id, connection=claim.connection, echo=watch.line) as log:
+        yield Run(host, claim, stop, redactor, log, timeline)
+
+
+@contextmanager
+def _deadline(total_s: float, stop: Stop) -> Iterator[None]:
+    """Ask the run to stop once it took as long as it may."""
+    timer = threading.Timer(total_s, stop.request, [Reason.DEADLINE])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
+    progress = Progress()
+    plan: Plan | None = None
+    error: WellheadError | None = None
+    retry_at: datetime | None = None
+    host = here.host
+    try:
+        with here.timeline.step("plan"):
+            plan = freeze(here, file, host.platform)
+        with here.timeline.step("recover"):
+            recover.recover(
+                host.database,
+                here.claim,
+                host.sink(plan.connection.sink),
+                secrets=host.secrets,
+                reap=host.reap,
+                keep_generations=host.settings.run.keep_generations,
+                clock=host.clock,
+            )
+        retry_at = _attempts(here, plan, order, progress)
+    except WellheadError as failure:
+        error = failure
+    return close(here, plan, order.logical_run_id, _ending(progress, here.stop, error, retry_at))
+
+
+def _ending(progress: Progress, stop: Stop, error: WellheadError | None, retry_at: datetime | None) -> Ending:
+    return Ending(
+        tallies=progress.tallies,
+        failed=progress.failed,
+        attempts=progress.attempts,
+        stopped=stop.reason,
+        error=error,
+        retry_at=retry_at,
+        identity=lend.identity_document(progress.identity),
+        leases=tuple(lend.leases_of(loan) for loan in progress.loans),
+    )
+
+
+def _attempts(here: Run, plan: Plan, order: Order, progress: Progress) -> datetime | None:
+    """Try until the work is done, the budget is used up, or the source wants us back later; return that time."""
+    while True:
+        progress.attempts += 1
+        before = progress.commits
+        with here.host.database.transaction() as tx:
+            runs.note_attempt(tx, here.claim.run_id, progress.attempts)
+        try:
+            _attempt(here, plan, order, progress)
+        except WellheadError as error:
+            progress.idle_attempts = 1 if progress.commits > before else progress.idle_attempts + 1
+            if here.stop.reason is not None:
+                raise
+            match _decide(here, progress, order, error):
+                case retry.Again(delay_s=delay_s, refresh_secrets=refresh):
+                    progress.refreshed_secrets |= refresh
+                    here.log.write(
+                        Level.WARNING, "attempt_failed", code=str(error.code), error=error.message, again_in_s=delay_s
+                    )
+                    if here.stop.wait(delay_s):
+                        raise
+                case retry.Park(retry_at=retry_at):
+                    return retry_at
+                case retry.GiveUp():
+                    raise
+        else:
+            return None
+
+
+def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -> retry.Decision:
+    history = retry.History(
+        progress.attempts, progress.idle_attempts, here.timeline.elapsed_s, progress.refreshed_secrets
+    )
+    settings = here.host.settings.run
+    if order.max_wait_s is not None:
+        settings = settings.model_copy(update={"max_wait_s": order.max_wait_s})
+    return retry.decide(error, history, settings, here.host.clock.now(), random.random())  # noqa: S311
+
+
+def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
+    names = order.streams or tuple(stream.name for stream in plan.connection.streams)
+    todo = [name for name in names if name not in progress.done and name not in progress.failed]
+    with _opened(here, plan, progress) as session:
+        with here.timeline.step("discover"):
+            offered = discover.discover(
+                here, session, todo, connector_id=plan.release.connector, version=plan.release.version
+            )
+        with here.timeline.step("read"):
+            for stream in offered:
+                if here.stop.reason is None:
+                    _read(here, plan, order, session, stream, progress)
+    if here.stop.reason is None and progress.failed and not progress.done:
+        raise next(iter(progress.failed.values()))
+
+
+@contextmanager
+def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
+    """Lend, fence, launch and authenticate; leaving stops, unfences and revokes, in this order."""
+    with ExitStack() as scope:
+        with here.timeline.step("lend"):
+            loan = scope.enter_context(lend.lent(here, plan.references))
+            if loan is not None:
+                progress.loans.append(loan)
+        with here.timeline.step("fence"):
+            attachment = scope.enter_context(fence.fenced(here, plan.policy))
+        with here.timeline.step("launch"):
+            started = scope.enter_context(launch.launched(here, plan, attachment))
+            session = scope.enter_context(launch.spoken_to(here, plan, started))
+        credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets))
+        with here.timeline.step("authenticate"):
+            progress.identity = session.authenticate(credentials)
+        scope.enter_context(lend.kept(here, loan, session, credentials))
+        yield session
+
+
+def _read(here: Run, plan: Plan, order: Order, session: Session, offered: OfferedStream, progress: Progress) -> None:
+    name = StreamName(offered.name)
+    tally = progress.tallies.setdefault(name, Tally())
+    tally.abandoned.clear()
+    host, settings = here.host, here.host.settings
+    sink = host.sink(plan.connection.sink)
+    tools = Tools(
+        database=host.database,
+        claim=here.claim,
+        session=session,
+        sink=sink,
+        publish=lambda segment: recover.publish(host.database, sink, segment),
+        commit=settings.commit,
+        dead_letters=settings.dead_letters,
+        max_wait_s=settings.run.max_wait_s if order.max_wait_s is None else order.max_wait_s,
+        stop=here.stop,
+        clock=host.clock,
+    )
+    try:
+        read_stream(tools, _stream_order(here, plan, order, name), offered, tally)
+    except (RefusedError, AuthError):
+        raise
+    except (ConfigurationError, DataError) as error:
+        # One stream that cannot be read does not keep the others from being read: the run ends as partial.
+        progress.failed[name] = error
+    else:
+        if here.stop.reason is None:
+            progress.done.add(name)
+
+
+def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName) -> StreamOrder:
+    settings, manifest = here.host.settings.run, plan.manifest
+    selection = next(stream for stream in plan.connection.streams if stream.name == name)
+    parallel = manifest.capabilities.parallel_units
+    return StreamOrder(
+        key=StreamKey(here.claim.connection, name),
+        selection=selection,
+        full_refresh=order.full_refresh,
+        since=order.since or selection.since,
+        state_writes=manifest.compatibility.state.writes,
+        commit_each=manifest.capabilities.ack == "each",
+        parallel=parallel,
+        credit_bytes=min(settings.unit_in_flight_bytes, settings.in_flight_bytes // parallel),
+        source_ref=plan.source_ref,
+        connector_id=plan.release.connector,
+        keep_generations=settings.keep_generations,
+    )

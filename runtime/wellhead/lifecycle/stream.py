@@ -1,0 +1,341 @@
+"""Reading one stream: which generation, which units, in parallel; then the table's change of place.
+
+┌ full refresh, first incremental, --full-refresh ─▶ a new generation, the connector plans its units
+stream ── is it ─┤ an unfinished generation on the same basis ──────▶ the stored plan, from the stored states
+└ incremental with a state ────────────────────────▶ unit `all`, from its state
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from wellhead.connections import StreamSelection
+from wellhead.errors import Code, ConfigurationError, FatalError
+from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
+from wellhead.lifecycle import select
+from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit
+from wellhead.registry import generations, run_state, segments
+from wellhead.registry.database import Transaction
+from wellhead.session.failures import PLAN_STALE
+from wellhead.sinks import envelope
+from wellhead_sdk.wire import arrow
+from wellhead_sdk.wire.messages import (
+    Committed,
+    Filter,
+    OfferedStream,
+    ReadOrder,
+    ReadPlan,
+    SyncMode,
+    Unit,
+    Until,
+    WriteMode,
+)
+
+MODE_UNSUPPORTED = Code("WH-RUN-040", "A stream does not support the mode it was selected with.")
+NO_CURSOR = Code("WH-RUN-041", "An incremental stream has no cursor field.")
+BAD_UNIT = Code("WH-RUN-042", "The connector planned a unit under a name it may not have.")
+
+#: An unfinished generation older than this is not gone on with: its first half would describe another day.
+OLDEST_RESUMABLE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOrder:
+    """One stream of the plan, with what this run was asked for."""
+
+    key: StreamKey
+    selection: StreamSelection
+    full_refresh: bool
+    since: datetime | None
+    state_writes: int
+    commit_each: bool
+    parallel: int
+    credit_bytes: int
+    source_ref: str
+    connector_id: ConnectorId
+    keep_generations: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Where a read begins; ``units`` is None where the connector is to plan them."""
+
+    generation: generations.Generation
+    units: tuple[run_state.UnitState, ...] | None
+
+
+def read_stream(tools: Tools, order: StreamOrder, offered: OfferedStream, tally: Tally) -> None:
+    """Read one stream to its end, or to the wish to stop, and put its table in place.
+
+    Raises:
+        ConfigurationError: the stream cannot be read as selected.
+        WellheadError: whatever reading a unit raises; the other units of the stream are stopped first.
+    """
+    filters = filters_of(order.selection)
+    _check(order, offered, filters)
+    opening = _open(tools, order, offered)
+    generation, plan, units = _plan(tools, order, offered, filters, opening)
+    task = _task(tools, order, offered, filters, generation, plan)
+    _repeat_checkpoints(tools, task.read_id, units)
+    _read_units(tools, order, task, units, tally)
+    if tools.stop.reason is None:
+        finish_table(tools, order.key, task.context.generation, order.keep_generations)
+
+
+def filters_of(selection: StreamSelection) -> tuple[Filter, ...]:
+    """Return a selection's ``{column: {op: value}}`` as typed triples."""
+    return tuple(
+        Filter(column, operator, tuple(value) if isinstance(value, list) else (value,))
+        for column, conditions in selection.filters.items()
+        for operator, value in conditions.items()
+    )
+
+
+def _check(order: StreamOrder, offered: OfferedStream, filters: Sequence[Filter]) -> None:
+    selection = order.selection
+    mode = SyncMode(selection.mode)
+    if mode not in offered.sync_modes:
+        supported = ", ".join(known.value for known in offered.sync_modes)
+        raise ConfigurationError(
+            f"stream {offered.name!r} does not support {mode.value}",
+            code=MODE_UNSUPPORTED,
+            hint=f"set mode to one of: {supported}",
+        )
+    if mode is SyncMode.INCREMENTAL and not (selection.cursor_field or offered.cursor_fields):
+        raise ConfigurationError(
+            f"stream {offered.name!r} is incremental and has no cursor field",
+            code=NO_CURSOR,
+            hint="name one with cursor_field: a column that grows when a row changes",
+        )
+    named = [*selection.columns, *selection.primary_key]
+    if selection.cursor_field:
+        named.append(selection.cursor_field)
+    select.check(offered.schema, named, filters, offered.name)
+
+
+def _basis(
+    order: StreamOrder, offered: OfferedStream, mode: Literal["full_refresh", "incremental"]
+) -> generations.Basis:
+    selection = order.selection
+    chosen = json.dumps(
+        [selection.mode, selection.cursor_field, selection.primary_key, selection.columns, selection.filters],
+        sort_keys=True,
+    )
+    return generations.Basis(
+        mode=mode,
+        write="append" if mode == "incremental" else selection.write,
+        selection_hash=hashlib.sha256(chosen.encode()).hexdigest(),
+        schema_fingerprint=arrow.fingerprint(arrow.schema_bytes(offered.schema)),
+        state_writes=str(order.state_writes),
+    )
+
+
+def _open(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
+    is_incremental = order.selection.mode == "incremental"
+    # --full-refresh of an incremental stream reads it whole into a new table, which then takes the old one's place.
+    mode: Literal["full_refresh", "incremental"] = "incremental" if is_incremental else "full_refresh"
+    with tools.database.transaction() as tx:
+        current = generations.current(tx, order.key)
+        if current is not None and order.full_refresh and current.run_id != tools.claim.run_id:
+            mode = "full_refresh"
+        elif current is not None:
+            units = _resumable(tx, tools, order, offered, current, is_incremental=is_incremental)
+            if units:
+                return _Opening(current, units)
+            if current.status == "open":
+                mode = current.basis.mode
+        generation = generations.begin(tx, order.key, _basis(order, offered, mode), tools.claim.run_id)
+        if current is not None and current.status == "open":
+            segments.discard(tx, order.key, current.number)
+    if current is not None and current.status == "open" and current.basis.write == "replace":
+        tools.sink.discard_generation(order.key, current.number)
+    return _Opening(generation, None)
+
+
+def _resumable(
+    tx: Transaction,
+    tools: Tools,
+    order: StreamOrder,
+    offered: OfferedStream,
+    current: generations.Generation,
+    *,
+    is_incremental: bool,
+) -> tuple[run_state.UnitState, ...]:
+    """Return the units to go on with, or none where a new generation has to begin."""
+    if is_incremental and (current.basis.mode == "incremental" or current.status != "open"):
+        # An incremental stream goes on from its state whatever else changed: its table keeps what it has.
+        if current.status == "open":
+            return tuple(run_state.load(tx, order.key, current.number))
+        whole = run_state.whole_stream(tx, order.key)
+        if whole is None or whole.retired:
+            return ()
+        run_state.reopen(tx, order.key)
+        return (replace(whole, complete=False),)
+    if current.status != "open" or tools.clock.now() - current.started_at > OLDEST_RESUMABLE:
+        return ()
+    if current.basis != _basis(order, offered, current.basis.mode):
+        return ()
+    return tuple(run_state.load(tx, order.key, current.number))
+
+
+def _plan(
+    tools: Tools, order: StreamOrder, offered: OfferedStream, filters: tuple[Filter, ...], opening: _Opening
+) -> tuple[generations.Generation, ReadPlan, tuple[run_state.UnitState, ...]]:
+    ask = _order_message(order, offered, filters, opening)
+    if opening.units is None:
+        plan = tools.session.read(ask)
+        return opening.generation, plan, _store_plan(tools, order, opening.generation, plan)
+    try:
+        return opening.generation, tools.session.read(ask), opening.units
+    except ConfigurationError as error:
+        if error.code != PLAN_STALE:
+            raise
+    with tools.database.transaction() as tx:
+        mode = opening.generation.basis.mode
+        generation = generations.begin(tx, order.key, _basis(order, offered, mode), tools.claim.run_id)
+        segments.discard(tx, order.key, opening.generation.number)
+    again = _Opening(generation, None)
+    plan = tools.session.read(_order_message(order, offered, filters, again))
+    return generation, plan, _store_plan(tools, order, generation, plan)
+
+
+def _order_message(
+    order: StreamOrder, offered: OfferedStream, filters: tuple[Filter, ...], opening: _Opening
+) -> ReadOrder:
+    selection = order.selection
+    units = opening.units or ()
+    has_state = any(unit.state for unit in units)
+    return ReadOrder(
+        read_id=f"{order.key.stream}-{opening.generation.number}",
+        stream=offered.name,
+        mode=SyncMode(selection.mode),
+        write=WriteMode(opening.generation.basis.write),
+        generation=opening.generation.number,
+        since=None if has_state else order.since,
+        until=Until.CAUGHT_UP,
+        columns=selection.columns,
+        filters=filters,
+        batch_rows=selection.batch_size,
+        units=tuple(
+            Unit(unit.unit, unit.descriptor, unit.state, unit.state_version, unit.complete, unit.estimated_rows)
+            for unit in units
+        ),
+        cursor_field=selection.cursor_field or next(iter(offered.cursor_fields), ""),
+        primary_key=selection.primary_key or offered.primary_key,
+    )
+
+
+def _store_plan(
+    tools: Tools, order: StreamOrder, generation: generations.Generation, plan: ReadPlan
+) -> tuple[run_state.UnitState, ...]:
+    """Keep the connector's plan before the first Emit, so that a resumed generation asks for the same units."""
+    wrong = [unit.key for unit in plan.units if not is_unit_key(unit.key)]
+    if wrong or not plan.units or len({unit.key for unit in plan.units}) != len(plan.units):
+        raise FatalError(
+            f"the connector planned the units {[unit.key for unit in plan.units]!r} for {order.key.stream}",
+            code=BAD_UNIT,
+            hint="unit keys are unique and match [a-z0-9][a-z0-9-]{0,62}; report this to the connector's owner",
+        )
+    planned = [run_state.PlannedUnit(UnitKey(unit.key), unit.descriptor, unit.estimated_rows) for unit in plan.units]
+    with tools.database.transaction() as tx:
+        generations.store_plan(
+            tx,
+            order.key,
+            generation.number,
+            final_state=plan.final_state,
+            final_state_version=plan.final_state_version,
+        )
+        return tuple(
+            run_state.plan_units(tx, order.key, generation=generation.number, epoch=tools.claim.epoch, units=planned)
+        )
+
+
+def _task(
+    tools: Tools,
+    order: StreamOrder,
+    offered: OfferedStream,
+    filters: tuple[Filter, ...],
+    generation: generations.Generation,
+    plan: ReadPlan,
+) -> StreamTask:
+    selection = order.selection
+    left = tuple(condition for index, condition in enumerate(filters) if index not in plan.filters_pushed_down)
+    read = frozenset(selection.columns or offered.schema.names)
+    primary_key = selection.primary_key or offered.primary_key
+    event_time, cursor = offered.event_time_field, selection.cursor_field or next(iter(offered.cursor_fields), "")
+    context = envelope.EnvelopeContext(
+        stream=order.key,
+        connector_id=order.connector_id,
+        source_ref=order.source_ref,
+        run_id=tools.claim.run_id,
+        generation=generation.number,
+        # A key that is not read whole identifies nothing: then the content does.
+        primary_key=primary_key if read.issuperset(primary_key) else (),
+        event_time_field=event_time if event_time in read else "",
+        cursor_field=cursor if cursor in read else "",
+        has_position=offered.has_position,
+    )
+    return StreamTask(
+        stream=offered,
+        read_id=f"{order.key.stream}-{generation.number}",
+        write=generation.basis.write,
+        wanted=selection.columns,
+        columns=() if plan.columns_pushed_down else selection.columns,
+        filters=left,
+        commit_each=order.commit_each,
+        context=context,
+        footer={
+            "wellhead.stream": str(order.key),
+            "wellhead.connector": order.connector_id,
+            "wellhead.source_ref": order.source_ref,
+            "wellhead.generation": str(generation.number),
+        },
+    )
+
+
+def _repeat_checkpoints(tools: Tools, read_id: str, units: Sequence[run_state.UnitState]) -> None:
+    """Tell the connector again what is committed: the answer to the last Checkpoint may never have reached it."""
+    for unit in units:
+        if unit.state:
+            tools.session.checkpoint(Committed(read_id, unit.unit, 0, unit.commit_no, unit.state, unit.state_version))
+
+
+def _read_units(
+    tools: Tools, order: StreamOrder, task: StreamTask, units: Sequence[run_state.UnitState], tally: Tally
+) -> None:
+    todo = [unit for unit in units if not unit.complete]
+    if not todo:
+        return
+    if len(todo) == 1 or order.parallel == 1:
+        for unit in todo:
+            if tools.stop.reason is None:
+                read_unit(tools, task, unit, order.credit_bytes, tally)
+        return
+    with ThreadPoolExecutor(max_workers=min(order.parallel, len(todo)), thread_name_prefix="unit") as pool:
+        reads = [pool.submit(read_unit, tools, task, unit, order.credit_bytes, tally) for unit in todo]
+        done, waiting = wait(reads, return_when=FIRST_EXCEPTION)
+        failed = [read for read in done if read.exception() is not None]
+        if failed:
+            # The others end at their next frame; what they have committed stays.
+            tally.abandoned.set()
+            for read in waiting:
+                read.cancel()
+            failed[0].result()
+
+
+def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) -> None:
+    """Let a complete generation's folder take the table's place."""
+    with tools.database.read() as tx:
+        current = generations.current(tx, stream)
+    if current is None or current.number != generation:
+        return
+    if current.status == "complete" and current.basis.write == "replace" and current.basis.mode == "full_refresh":
+        tools.sink.swap(stream, generation, keep=keep)
+        with tools.database.transaction() as tx:
+            generations.mark_swapped(tx, stream, generation)
