@@ -52,6 +52,8 @@ SLOT_PREFIX = 24
 #: 128 addresses of the pool, less the first and the last, less those kept for the children of wildcards.
 MAX_HOSTS = 110
 AUDIT_MAX_BYTES = 4 * 1024 * 1024
+#: The Engine wraps each line in JSON of its own; a log that rotated would lose lines.
+LOG_MIB = 16
 READY_S = 20.0
 STOP_S = 5.0
 #: Slots to try before giving up: each failure means that another run took one between our look and our wish.
@@ -446,7 +448,7 @@ def _spec(
         user="0:0",
         mounts=(Mount(policy_file, _CONFIGURATION),),
         network=Attachment(network_id, str(subnet[2]), dns=""),
-        resources=Resources(memory_mib=128, cpus=2.0, pids=32, tmp_mib=1, log_mib=4 * AUDIT_MAX_BYTES // (1 << 20)),
+        resources=Resources(memory_mib=128, cpus=2.0, pids=32, tmp_mib=1, log_mib=LOG_MIB),
         # Root until the rules are loaded, then a user with nothing; nft speaks a netlink protocol connectors may not.
         seal=Seal(seccomp=False, capabilities=("NET_ADMIN", "SETUID", "SETGID"), sysctls=sysctls, init=False),
         rotating_log=False,
