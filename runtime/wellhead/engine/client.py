@@ -428,6 +428,15 @@ class Engine:
             raise _unloadable(f"it named {len(ids)} images: {''.join(told).strip()}")
         return ids.pop()
 
+    def save(self, image: str) -> Iterator[bytes]:
+        """Yield an image, by id or name, as the tar `load` takes.
+
+        Raises:
+            ConfigurationError: the Engine does not have it (WH-ENG-005).
+        """
+        with _translated(f"save image {image}"):
+            yield from cast(Any, self._loader).get_image(image)
+
     def import_rootfs(self, tar: Iterable[bytes], tag: str, changes: tuple[str, ...], labels: Mapping[str, str]) -> str:
         """Make an image of one layer from a root file system and return its id.
 

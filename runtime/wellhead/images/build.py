@@ -125,15 +125,25 @@ def assemble(
     layers: Sequence[layer.Packed],
     components: Sequence[Component],
     out: layout.Layout,
+    config: bytes | None = None,
 ) -> Built:
-    """Put a release of finished layers, bottom first, into a layout: image, connector manifest, SBOM, and the index.
+    """Put a release of finished layers into a layout: image, connector manifest, SBOM, and the index over them.
+
+    Args:
+        loaded: the connector's manifest.
+        platform: of the image.
+        layers: bottom first.
+        components: for the SBOM.
+        out: the layout.
+        config: the image config of an image that exists already, whose id it must stay; None writes ours.
 
     Raises:
         RefusedError: a layer's file is not what its description says (WH-IMG-012).
     """
     stored = [out.adopt(item.path, _descriptor(item)) for item in layers]
-    config = out.put(layout.canonical(_config(loaded, platform, layers)), layout.CONFIG)
-    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config.document()}
+    written = config if config is not None else layout.canonical(_config(loaded, platform, layers))
+    settings = out.put(written, layout.CONFIG)
+    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": settings.document()}
     document["layers"] = [item.document() for item in stored]
     image = out.put(layout.canonical(document), layout.MANIFEST, platform=platform)
     children = [
@@ -158,7 +168,7 @@ def assemble(
         loaded.manifest.metadata.version,
         index.digest,
         loaded.sha256,
-        {platform: layout.ImageDigests(image.digest, config.digest)},
+        {platform: layout.ImageDigests(image.digest, settings.digest)},
         loaded,
     )
 
@@ -481,11 +491,13 @@ _SBOM = "application/vnd.cyclonedx+json"
 def _components(trees: _Trees) -> list[Component]:
     """Return every Python distribution of the image, sorted."""
     roots = [trees.application, *([trees.dependencies.tree] if trees.dependencies else [])]
-    found = set()
-    for file in (item for root in roots for item in root.glob("*.dist-info/METADATA")):
-        headers = HeaderParser().parsestr(file.read_text("utf-8", errors="replace"))
-        found.add(Component(headers["Name"], headers["Version"], headers["License-Expression"] or ""))
-    return sorted(found)
+    return sorted({component(file.read_bytes()) for root in roots for file in root.glob("*.dist-info/METADATA")})
+
+
+def component(metadata: bytes) -> Component:
+    """Read the METADATA file of an installed distribution."""
+    headers = HeaderParser().parsestr(metadata.decode("utf-8", errors="replace"))
+    return Component(headers["Name"] or "unknown", headers["Version"] or "0", headers["License-Expression"] or "")
 
 
 def _sbom(loaded: LoadedManifest, components: Sequence[Component]) -> dict[str, Any]:
@@ -495,11 +507,11 @@ def _sbom(loaded: LoadedManifest, components: Sequence[Component]) -> dict[str, 
     """
     metadata = loaded.manifest.metadata
     listed = []
-    for component in components:
-        item: dict[str, Any] = {"type": "library", "name": component.name, "version": component.version}
-        item["purl"] = item["bom-ref"] = f"pkg:pypi/{component.name.lower().replace('_', '-')}@{component.version}"
-        if component.licence:
-            item["licenses"] = [{"expression": component.licence}]
+    for part in components:
+        item: dict[str, Any] = {"type": "library", "name": part.name, "version": part.version}
+        item["purl"] = item["bom-ref"] = f"pkg:pypi/{part.name.lower().replace('_', '-')}@{part.version}"
+        if part.licence:
+            item["licenses"] = [{"expression": part.licence}]
         listed.append(item)
     return {
         "bomFormat": "CycloneDX",

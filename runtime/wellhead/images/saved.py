@@ -1,0 +1,120 @@
+"""The second way into a release: an image somebody built with a Dockerfile, taken out of an Engine as a tar.
+
+Its config is kept byte for byte, so its id stays what the Engine knows; its layers are packed as ours are. Every layer
+is held against the config's ``diff_ids``.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wellhead.errors import Code, ConfigurationError
+from wellhead.images import build, layer, layout
+from wellhead.images.build import Built, Component
+from wellhead.manifest.load import LoadedManifest
+
+NOT_AN_IMAGE = Code("WH-IMG-030", "What an Engine saved is not one image.")
+OTHER_PLATFORM = Code("WH-IMG-031", "An image is of a platform its manifest does not allow.")
+
+
+def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: layout.Layout) -> Built:
+    """Make a release of an image an Engine saved.
+
+    Args:
+        chunks: the tar, as ``docker save`` writes it.
+        loaded: the manifest it is published under.
+        scratch: folder with room for the image; left empty.
+        out: where the release goes.
+
+    Raises:
+        ConfigurationError: the tar does not hold one image whose layers are those of its config (WH-IMG-030), or the
+            manifest does not allow its platform (WH-IMG-031).
+    """
+    with tempfile.TemporaryDirectory(prefix="saved-", dir=scratch) as folder:
+        archive = Path(folder) / "image.tar"
+        with archive.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+        try:
+            return _taken(archive, loaded, Path(folder), out)
+        except (tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+            raise _not_an_image(str(exc)) from exc
+
+
+def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: layout.Layout) -> Built:
+    with tarfile.open(archive) as tar:
+        images = json.loads(_member(tar, "manifest.json"))
+        if len(images) != 1:
+            raise _not_an_image(f"it holds {len(images)} images")
+        config = _member(tar, images[0]["Config"])
+        described: dict[str, Any] = json.loads(config)
+        platform = f"{described['os']}/{described['architecture']}"
+        if platform not in loaded.manifest.runtime.platforms:
+            raise ConfigurationError(
+                f"the image is for {platform}, and the manifest allows {', '.join(loaded.manifest.runtime.platforms)}",
+                code=OTHER_PLATFORM,
+                hint="add the platform to runtime.platforms, or build the image for another one",
+                place=loaded.document.place(("runtime", "platforms")),
+            )
+        diff_ids = described["rootfs"]["diff_ids"]
+        names = images[0]["Layers"]
+        if len(diff_ids) != len(names):
+            raise _not_an_image(f"its config names {len(diff_ids)} layers, and there are {len(names)}")
+        packed: list[layer.Packed] = []
+        components: set[Component] = set()
+        for number, (name, diff_id) in enumerate(zip(names, diff_ids, strict=True)):
+            inside = _unpacked(tar, name, folder / f"{number}.tar")
+            components |= _components(inside)
+            with inside.open("rb") as file:
+                done = layer.pack(file, folder / f"{number}.tar.gz")
+            if done.diff_id != diff_id:
+                raise _not_an_image(f"layer {number + 1} is {done.diff_id}, and its config says {diff_id}")
+            inside.unlink()
+            packed.append(done)
+    return build.assemble(loaded, platform, packed, sorted(components), out, config)
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    member = tar.getmember(name)
+    if member.size > layout.MAX_DOCUMENT_BYTES:
+        raise _not_an_image(f"{name} has {member.size} bytes")
+    file = tar.extractfile(member)
+    if file is None:
+        raise _not_an_image(f"{name} is no file")
+    return file.read()
+
+
+def _unpacked(tar: tarfile.TarFile, name: str, target: Path) -> Path:
+    # Engines save a layer that two images share as a link to the first; extractfile follows it.
+    file = tar.extractfile(tar.getmember(name))
+    if file is None:
+        raise _not_an_image(f"{name} is no file")
+    with target.open("wb") as out:
+        while chunk := file.read(1024 * 1024):
+            out.write(chunk)
+    return target
+
+
+def _components(inside: Path) -> set[Component]:
+    found = set()
+    with tarfile.open(inside) as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if member.isfile() and path.name == "METADATA" and path.parent.name.endswith(".dist-info"):
+                file = tar.extractfile(member)
+                if file is not None:
+                    found.add(build.component(file.read()))
+    return found
+
+
+def _not_an_image(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"what the Engine saved is not one image: {why}",
+        code=NOT_AN_IMAGE,
+        hint="name the image by its id, and build it for one platform",
+    )

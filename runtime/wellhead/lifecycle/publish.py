@@ -1,0 +1,196 @@
+"""The order of a release, which nothing else knows.
+
+    lint → assemble → check the image → sign → verify as a run would → name in the store → register → point a channel
+
+Until it is named and registered nobody can resolve it; what was put into the store before is only bytes without a name.
+The comparison with the previous version stands between lint and assemble once there is one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from wellhead.catalog import verify
+from wellhead.catalog.keys import PrivateKey
+from wellhead.catalog.signature import Statement
+from wellhead.catalog.trust import Trust
+from wellhead.catalog.verify import VerifiedRelease
+from wellhead.clock import Clock
+from wellhead.engine.client import Engine
+from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.images import build, layout, saved
+from wellhead.images.build import Built, Inputs
+from wellhead.lifecycle import check
+from wellhead.lifecycle.check import Checked
+from wellhead.manifest import lint, load
+from wellhead.manifest.lint import Finding
+from wellhead.manifest.load import LoadedManifest
+from wellhead.registry import alerts, catalog_events, channels, definitions
+from wellhead.registry.database import Database
+from wellhead.registry.definitions import PlatformImage, Release
+from wellhead.runners.docker import DockerRunner
+
+UNSOUND = Code("WH-CAT-052", "A manifest is not sound enough to be published.")
+
+LOCAL_STATE = "local_state"
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """What publishing needs of its host; ``who`` goes into the catalog's events."""
+
+    database: Database
+    store: layout.Layout
+    engine: Engine
+    runner: DockerRunner
+    inputs: Inputs
+    trust: Trust
+    key: PrivateKey
+    clock: Clock
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A release that can now be resolved; ``checked`` is None where these very bytes were published before."""
+
+    release: VerifiedRelease
+    checked: Checked | None
+    warnings: tuple[Finding, ...]
+    points_channel: bool
+
+
+def publish(here: Publisher, connector: Path, channel: str, image: str | None = None) -> Published:
+    """Publish the connector in a folder; the same bytes again change nothing.
+
+    Args:
+        here: the host's parts.
+        connector: folder with manifest.yaml, pyproject.toml and requirements.lock.
+        channel: which channel points to it from now on.
+        image: id or name of an image built with the connector's Dockerfile, to publish instead of one of ours.
+
+    Raises:
+        ConfigurationError: the manifest is wrong (WH-DOC-…) or unsound (WH-CAT-052), or the image cannot be made or
+            does not come up.
+        RefusedError: the version is known with other bytes (WH-REG-020), the image keeps state or loosens the sandbox
+            (WH-CAT-035, 050), or the key is not one trust.yaml names for the namespace (WH-CAT-010, 021).
+    """
+    loaded = load.load(connector)
+    warnings = require_sound(loaded)
+    built = _assemble(here, connector, loaded, image)
+    checked = None if _is_known(here, built) else _check(here, built)
+    verify.attach(here.store, statement_of(built), here.key)
+    release = verify.verify_release(here.store, built.index_digest, built.connector, built.version, here.trust)
+    name = verify.release_name(built.connector, built.version)
+    here.store.name(name, layout.Descriptor(layout.INDEX, built.index_digest, _size(here, built)))
+    return Published(release, checked, warnings, _register(here, built, channel))
+
+
+def require_sound(loaded: LoadedManifest) -> tuple[Finding, ...]:
+    """Return the warnings of a manifest without errors.
+
+    Raises:
+        ConfigurationError: WH-CAT-052, with every error among the details.
+    """
+    findings = lint.lint(loaded)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        first = errors[0]
+        raise ConfigurationError(
+            f"the manifest has {len(errors)} errors, the first: {first.message}",
+            code=UNSOUND,
+            hint=first.hint,
+            place=first.place,
+            details=tuple(f"{finding.place}: {finding.code} {finding.message}" for finding in errors),
+        )
+    return tuple(findings)
+
+
+def statement_of(built: Built) -> Statement:
+    """Return what the signer of a release vouches for."""
+    return Statement(built.connector, built.version, built.index_digest, built.manifest_sha256, built.images)
+
+
+def _assemble(here: Publisher, connector: Path, loaded: LoadedManifest, image: str | None) -> Built:
+    if image is None:
+        return build.build(connector, here.inputs, here.store)
+    return saved.take(here.engine.save(image), loaded, here.inputs.cache, here.store)
+
+
+def _is_known(here: Publisher, built: Built) -> bool:
+    """Say whether these very bytes are registered; other bytes of the version are refused before they are even run."""
+    with here.database.read() as tx:
+        known = definitions.find(tx, built.connector, built.version)
+    if known is not None and known.index_digest != built.index_digest:
+        raise RefusedError(
+            f"{built.connector} {built.version} is already published as {known.index_digest}, "
+            f"this one is {built.index_digest}",
+            code=definitions.OTHER_BYTES,
+            hint="a release never changes: give the new bytes a new version",
+        )
+    return known is not None
+
+
+def _check(here: Publisher, built: Built) -> Checked:
+    try:
+        return check.check_image(here.store, built, here.engine, here.runner, here.clock)
+    except RefusedError as error:
+        # Stored although publishing fails: governance wants to know what was tried.
+        with here.database.transaction() as tx:
+            alerts.note(
+                tx,
+                alerts.NewAlert(
+                    kind=LOCAL_STATE if error.code == check.KEEPS_STATE else "image_refused",
+                    severity="breaking",
+                    connector_id=built.connector,
+                    version=built.version,
+                    message=error.message,
+                    details={"code": error.code.name, "found": list(error.details), "digest": built.index_digest},
+                ),
+            )
+        raise
+
+
+def _size(here: Publisher, built: Built) -> int:
+    return len(here.store.get(built.index_digest, "the release index"))
+
+
+def _register(here: Publisher, built: Built, channel: str) -> bool:
+    """Write the release and point the channel; say whether the channel was moved."""
+    release = Release(
+        connector_id=built.connector,
+        version=built.version,
+        index_digest=built.index_digest,
+        manifest_sha256=built.manifest_sha256,
+        platforms={name: PlatformImage(item.manifest, item.config) for name, item in built.images.items()},
+        manifest=json.loads(built.loaded.canonical_json()),
+        key_id=here.key.public.id,
+        published_at=here.clock.now(),
+    )
+    with here.database.transaction() as tx:
+        is_new = definitions.register(tx, release)
+        # Never a second time: pointing again to a version a channel was rolled back from would undo the rollback.
+        seen = {pointer.version for pointer in channels.history(tx, built.connector, channel)}
+        points = built.version not in seen
+        if points:
+            channels.point(
+                tx,
+                built.connector,
+                channel,
+                version=built.version,
+                index_digest=built.index_digest,
+                who=here.who,
+                reason="published",
+            )
+        if is_new or points:
+            catalog_events.note(
+                tx,
+                "published",
+                built.connector,
+                who=here.who,
+                version=built.version,
+                details={"digest": built.index_digest, "channel": channel, "key": here.key.public.id},
+            )
+    return points
