@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from wellhead.clock import SystemClock
 from wellhead.errors import WellheadError
 from wellhead.session.client import Deadlines, Session, require_release
+from wellhead.session.stream import Batch
 from wellhead_hostile.modes import MODES
 from wellhead_hostile.service import Connector
 from wellhead_sdk.wire import messages as m
@@ -61,12 +62,8 @@ def converse(session: Session, mode: str, stream: str = "records") -> int:
                 case m.CheckpointFrame(state=state, state_version=version, through_batch=batch_no):
                     commit_no += 1
                     session.checkpoint(m.Committed("read-1", plan.units[0].key, batch_no, commit_no, state, version))
-                case m.RejectedFrame() | m.SchemaFrame() | m.DoneFrame() | m.WaitFrame() | m.ProgressFrame():
-                    pass
-                case m.ViolationFrame():
-                    pass
-                case batch if hasattr(batch, "record_batch"):
-                    rows += batch.record_batch.num_rows
+                case Batch(record_batch=batch):
+                    rows += batch.num_rows
         unit.finish()
     return rows
 

@@ -28,6 +28,16 @@ def logs(talk: Talk) -> Iterator[Said]:
     yield from talk.end()
 
 
+def log_fields(talk: Talk) -> Iterator[Said]:
+    """Log fields that are named like the host's own, or like nothing at all."""
+    yield talk.schema()
+    for name in ("source", "level", "message", "self", "run", "run_id", "connection", "time", "", "a b=c", "\n", "\0"):
+        yield m.LogFrame(m.LogLevel.INFO, f"named {name!r}", ((name, "forged\nlevel=error msg=forged"),))
+    yield m.LogFrame(m.LogLevel.INFO, "a line\nand a forged one")
+    yield talk.batch()
+    yield from talk.end()
+
+
 def stdout(talk: Talk) -> Iterator[Said]:
     """Write a hundred megabytes to stdout, without a line's end for long stretches."""
     yield talk.schema()

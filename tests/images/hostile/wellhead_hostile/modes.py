@@ -104,6 +104,7 @@ MODES: dict[str, Mode] = {
     "crashes": Mode(emit=failures.crashes),
     # floods
     "log_flood": Mode(emit=floods.logs),
+    "forged_log": Mode(emit=floods.log_fields),
     "stdout_flood": Mode(emit=floods.stdout),
     "progress_flood": Mode(emit=floods.progress),
     "offer_flood": Mode(emit=floods.offers),
