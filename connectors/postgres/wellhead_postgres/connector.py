@@ -21,7 +21,7 @@ from adbc_driver_manager import dbapi as adbc
 
 from wellhead_postgres import query, tables
 from wellhead_postgres.config import PostgresConfig
-from wellhead_postgres.session import Session, open_session
+from wellhead_postgres.session import Session, open_session, stream_error
 from wellhead_postgres.tables import Column, Table
 from wellhead_sdk import (
     WHOLE_STREAM,
@@ -289,9 +289,16 @@ def _pages(
     pull = max(_LEAST_BATCH, min(request.batch_size * table.row_bytes, _LARGEST_BATCH))
     cursor.adbc_statement.set_options(**{_BATCH_BYTES_HINT: str(pull)})
     cursor.execute(select.sql)
-    for raw in cursor.fetch_record_batch():
+    for raw in _told_batches(cursor.fetch_record_batch()):
         if raw.num_rows:
             yield _page(raw, select, schema, table.primary_key)
+
+
+def _told_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException) as exc:
+        raise stream_error(str(exc)) from exc
 
 
 def _page(raw: pa.RecordBatch, select: query.Select, schema: pa.Schema, primary_key: Sequence[str]) -> Page:

@@ -276,7 +276,7 @@ _CONNECT: tuple[tuple[str, type[ConnectorError], str, str, str], ...] = (
         "give the CA that signed the server's certificate in ssl_root_cert, and the name it carries as host",
     ),
     (
-        r"could not translate host name.*(Name or service not known|No address associated)|nodename nor servname",
+        r"(could not translate host name|failed to resolve host).*(Name or service not known|No address associated)",
         Configuration,
         "host_unknown",
         "host",
@@ -302,6 +302,16 @@ def _connect_error(text: str) -> ConnectorError:
                 return Configuration(text, reason=reason, hint=hint, fields={name: text})
             return kind(text, reason=reason, hint=hint)
     return Configuration(text, reason="refused", hint="the server's own log says more")
+
+
+def stream_error(message: str) -> ConnectorError:
+    """Say what ended a result half way; ADBC's stream passes on the server's words and no SQLSTATE."""
+    error = _connect_error(_one_line(message))
+    if isinstance(error, Transient):
+        return error
+    return Configuration(
+        error.message, reason="query_failed", hint="an expression of the view or table fails at the server"
+    )
 
 
 def _one_line(message: str) -> str:
