@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wellhead.telemetry.logs import Level
 
 
-class IfRunning(str, Enum):
+class IfRunning(StrEnum):
     """What to do where the connection is being run already."""
 
     WAIT = "wait"
@@ -160,4 +160,4 @@ def _tell(report: Report, *, as_json: bool) -> None:
     tables = [stream.table for stream in report.streams if stream.table and stream.error is None]
     if tables and report.exit_code in (0, 3):
         out.print(f"  Bronze  {report.bronze_path}", markup=False)
-        out.print(f"  duckdb -c \"SELECT count(*) FROM '{tables[0]}/*.*'\"", markup=False)
+        out.print(f"  duckdb -c \"FROM '{tables[0]}/*' LIMIT 10\"", markup=False)

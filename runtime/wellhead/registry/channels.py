@@ -23,6 +23,7 @@ class Pointer:
     index_digest: Digest
     who: str
     reason: str
+    is_rollback: bool
     at: datetime
 
 
@@ -35,8 +36,9 @@ def point(
     index_digest: Digest,
     who: str,
     reason: str,
+    is_rollback: bool = False,
 ) -> Pointer:
-    """Let a channel point to a release from now on."""
+    """Let a channel point to a release from now on; a rollback takes what is higher out of the channel."""
     row = tx.execute(
         sa.insert(table)
         .values(
@@ -46,6 +48,7 @@ def point(
             index_digest=index_digest,
             who=who,
             reason=reason,
+            is_rollback=is_rollback,
             pointed_at=tx.time(),
         )
         .returning(table)
@@ -67,4 +70,13 @@ def history(tx: Transaction, connector_id: ConnectorId, channel: str | None = No
 
 
 def _pointer(row: sa.Row[Any]) -> Pointer:
-    return Pointer(row.connector_id, row.channel, row.version, row.index_digest, row.who, row.reason, row.pointed_at)
+    return Pointer(
+        row.connector_id,
+        row.channel,
+        row.version,
+        row.index_digest,
+        row.who,
+        row.reason,
+        row.is_rollback,
+        row.pointed_at,
+    )

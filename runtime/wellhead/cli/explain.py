@@ -1,0 +1,37 @@
+"""``wellhead explain``: why this release and no other."""
+
+from __future__ import annotations
+
+import os
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Connection, Json
+
+
+def explain(connection: Connection, config: Config = None, as_json: Json = False) -> None:
+    """Say which release a connection would get now, and why each other one was not chosen."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle.plan import choose
+
+    with services.opened(config) as app:
+        file = connections.load(app.settings, connection, os.environ)
+        host = app.host()
+        decision = choose(host, file, host.platform)
+    if as_json:
+        output.print_json(decision.document())
+        return
+    chosen = decision.require()
+    by = {
+        "pin": f"pinned to {decision.request.range}",
+        "hold": f"held at {decision.request.held}",
+        "channel": f"highest of {decision.request.range!r} in channel {decision.request.channel}",
+    }[decision.rule]
+    output.console().print(f"{file.connection.connector} {chosen.version}: {by}", markup=False)
+    output.console().print(f"  {chosen.digest}", markup=False)
+    output.print_table(
+        "",
+        ("not chosen", "because"),
+        [(item.version, item.reason) for item in decision.rejected],
+        empty="No other release is known.",
+    )

@@ -1,0 +1,145 @@
+"""Going back: an earlier release for one connection or for all of a connector, held until somebody lets go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from semver import Version
+
+from wellhead.connections import ConnectionFile
+from wellhead.errors import Code, ConfigurationError
+from wellhead.ids import ConnectionKey, ConnectorId
+from wellhead.lifecycle.host import Host
+from wellhead.lifecycle.plan import choose
+from wellhead.registry import catalog_events, channels, connections, definitions
+from wellhead.registry.database import Transaction
+
+NOTHING_EARLIER = Code("WH-CAT-060", "There is no earlier release to go back to.")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who goes back, why, and until when; ``to`` None means the release before the current one."""
+
+    who: str
+    reason: str
+    to: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """One connection that was taken back; ``before`` is None where it never ran."""
+
+    connection: ConnectionKey
+    before: str | None
+    to: str
+
+
+def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
+    """Hold one connection at an earlier release.
+
+    Raises:
+        ConfigurationError: there is none (WH-CAT-060), it is not known (WH-REG-021), or it cannot be run here
+            (WH-CAT-040); then nothing was changed.
+    """
+    with host.database.transaction() as tx:
+        _onboard(tx, file)
+        back = _hold(tx, file, order)
+    _require_runnable(host, file, back)
+    return back
+
+
+def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile], order: Order) -> list[Back]:
+    """Hold every connection of a connector, and take its channels back for those to come.
+
+    Other connectors are not touched. One connection that cannot go back keeps all from going back.
+
+    Args:
+        host: the services of this host.
+        connector_id: ``namespace/name``.
+        found: the project's connections; those of other connectors are passed over.
+        order: who and why.
+
+    Raises:
+        ConfigurationError: as for `connection`.
+    """
+    backs = []
+    with host.database.transaction() as tx:
+        to = order.to or _before(tx, connector_id, None)
+        release = definitions.get(tx, connector_id, to)
+        for file in found:
+            if file.connection.connector == connector_id:
+                _onboard(tx, file)
+                backs.append(_hold(tx, file, Order(order.who, order.reason, to, order.until)))
+        for name, pointer in channels.current(tx, connector_id).items():
+            if Version.parse(pointer.version) > Version.parse(to):
+                channels.point(
+                    tx,
+                    connector_id,
+                    name,
+                    version=to,
+                    index_digest=release.index_digest,
+                    who=order.who,
+                    reason=order.reason,
+                    is_rollback=True,
+                )
+        catalog_events.note(
+            tx, "rolled_back", connector_id, who=order.who, version=to, details={"reason": order.reason}
+        )
+    return backs
+
+
+def _onboard(tx: Transaction, file: ConnectionFile) -> None:
+    said = file.connection
+    connections.onboard(
+        tx,
+        file.key,
+        connector_id=ConnectorId(said.connector),
+        version_range=said.version,
+        channel=said.channel,
+        enabled=said.enabled,
+        file_sha256=file.sha256,
+    )
+
+
+def _hold(tx: Transaction, file: ConnectionFile, order: Order) -> Back:
+    connector_id = ConnectorId(file.connection.connector)
+    row = connections.get(tx, file.key)
+    before = None if row.resolved is None else row.resolved.version
+    to = order.to or _before(tx, connector_id, before)
+    definitions.get(tx, connector_id, to)
+    connections.hold(tx, file.key, version=to, who=order.who, reason=order.reason, until=order.until)
+    return Back(file.key, before, to)
+
+
+def _before(tx: Transaction, connector_id: ConnectorId, current: str | None) -> str:
+    """Return the highest release below ``current``, or below the newest; only one that may be run."""
+    known = sorted(
+        (
+            Version.parse(release.version)
+            for release in definitions.all_of(tx, connector_id)
+            if release.status in ("active", "deprecated")
+        ),
+        reverse=True,
+    )
+    top = Version.parse(current) if current is not None else next(iter(known), None)
+    lower = [version for version in known if top is not None and version < top]
+    if not lower:
+        raise ConfigurationError(
+            f"{connector_id} has no release before {top or 'the first'}",
+            code=NOTHING_EARLIER,
+            hint="`wellhead catalog list` shows what is published; name one with --to",
+        )
+    return str(lower[0])
+
+
+def _require_runnable(host: Host, file: ConnectionFile, back: Back) -> None:
+    """Take the hold away again where the held release could not run: a rollback must not make things worse."""
+    try:
+        choose(host, file, host.platform).require()
+    except ConfigurationError:
+        with host.database.transaction() as tx:
+            connections.release_hold(tx, back.connection)
+        raise
