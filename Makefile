@@ -117,7 +117,7 @@ golden: venv ## Rewrite the golden files; read the diff
 
 .PHONY: bench
 bench: venv ## Run the benchmarks; NAME=read for one
-	@for script in bench/$(or $(NAME),[a-z]*).py; do $(PY) "$$script"; done
+	@for script in bench/$(or $(NAME),[a-z]*).py; do $(PY) -m "bench.$$(basename "$$script" .py)"; done
 
 .PHONY: demo
 demo: ## A real table into Bronze through a sealed connector, start to end
