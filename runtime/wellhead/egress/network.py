@@ -130,7 +130,7 @@ def policy_of(
         hosts: the operator's own names.
         grants: the private ranges the operator opened for this connection.
     """
-    opened = {(host.lower(), port) for host, port in approved}
+    opened = {(host.lower().removesuffix("."), port) for host, port in approved}
     rules = tuple(
         Rule(
             host=entry.host,
