@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ NO_UV = Code("WH-IMG-020", "uv is not installed.")
 BAD_LOCK = Code("WH-IMG-021", "A connector's requirements.lock cannot be installed.")
 BAD_PROJECT = Code("WH-IMG-022", "A connector's pyproject.toml does not fit its manifest or cannot be built.")
 BAD_WHEEL = Code("WH-IMG-023", "A wheel holds what an image cannot take.")
+NO_SDK = Code("WH-IMG-025", "The SDK's project is not on this machine.")
 OTHER_PLATFORM = Code("WH-IMG-024", "A connector does not allow this machine's platform.")
 
 DEPENDENCIES = PurePosixPath("opt/wellhead/deps")
@@ -97,6 +99,23 @@ class Built:
     manifest_sha256: str
     images: dict[str, layout.ImageDigests]
     loaded: LoadedManifest
+
+
+def installed_sdk() -> Path:
+    """Return the project folder of the wellhead-sdk this program runs with.
+
+    Raises:
+        ConfigurationError: WH-IMG-025, it was installed without its project, as from a package registry.
+    """
+    found = importlib.util.find_spec("wellhead_sdk")
+    folder = Path(found.origin).parents[1] if found is not None and found.origin is not None else None
+    if folder is None or not (folder / "pyproject.toml").is_file():
+        raise ConfigurationError(
+            "the project folder of wellhead-sdk is not on this machine",
+            code=NO_SDK,
+            hint="name it with --sdk DIR; a clone of Wellhead has it in sdk/",
+        )
+    return folder
 
 
 def build(connector: Path, inputs: Inputs, out: layout.Layout) -> Built:

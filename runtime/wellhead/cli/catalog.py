@@ -1,0 +1,170 @@
+"""``wellhead catalog``: the releases we know, and whether what we hold of them is what was signed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Json
+from wellhead.errors import Code, ConfigurationError
+
+UNKNOWN_CONNECTOR = Code("WH-CLI-021", "No release of a connector is known.")
+
+app = typer.Typer(no_args_is_help=True, help="The releases we know.")
+
+Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The connector.")]
+Version = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: what channel stable points to.")]
+
+
+@app.command("list")
+def list_releases(
+    connector: Annotated[
+        str | None, typer.Argument(metavar="[NAMESPACE/NAME]", help="Only this connector's releases.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """List releases with the channels that point to them."""
+    from wellhead import app as services
+    from wellhead.ids import ConnectorId
+    from wellhead.registry import channels, definitions
+
+    with services.opened(config) as host, host.database.read() as tx:
+        releases = definitions.all_of(tx, ConnectorId(connector) if connector else None)
+        pointers = {name: channels.current(tx, name) for name in {release.connector_id for release in releases}}
+    rows = [
+        {
+            "connector": release.connector_id,
+            "version": release.version,
+            "status": release.status,
+            "channels": sorted(
+                name for name, at in pointers[release.connector_id].items() if at.version == release.version
+            ),
+            "digest": release.index_digest,
+            "published_at": release.published_at.isoformat(),
+        }
+        for release in releases
+    ]
+    if as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        "",
+        ("connector", "version", "status", "channels", "digest", "published"),
+        [
+            (
+                row["connector"],
+                row["version"],
+                row["status"],
+                ", ".join(row["channels"]),
+                row["digest"],
+                row["published_at"],
+            )
+            for row in rows
+        ],
+        empty="Nothing is published. `wellhead publish DIR` publishes a connector.",
+    )
+
+
+@app.command()
+def show(connector: Connector, version: Version = None, config: Config = None, as_json: Json = False) -> None:
+    """Show one release: who signed it, what it may reach, what it needs, and how its channels moved."""
+    from wellhead import app as services
+    from wellhead.catalog import verify
+    from wellhead.registry import catalog_events, channels
+
+    with services.opened(config) as host:
+        release = _release(host, connector, version)
+        verified = verify.verify_release(
+            host.layout, release.index_digest, release.connector_id, release.version, host.trust
+        )
+        with host.database.read() as tx:
+            history = channels.history(tx, release.connector_id)
+            events = catalog_events.all_of(tx, release.connector_id)
+    manifest = verified.manifest
+    facts = {
+        "connector": release.connector_id,
+        "version": release.version,
+        "title": manifest.metadata.title,
+        "status": release.status,
+        "status_reason": release.status_reason,
+        "digest": release.index_digest,
+        "manifest_sha256": release.manifest_sha256,
+        "images": output.plain(dict(verified.images)),
+        "signed_by": list(verified.key_ids),
+        "published_at": release.published_at.isoformat(),
+        "sync_modes": list(manifest.capabilities.sync_modes),
+        "egress": [f"{entry.host}:{entry.port} ({entry.open})" for entry in manifest.network.egress],
+        "secrets": sorted(manifest.secrets.slots),
+        "classification": manifest.compliance.classification,
+        "state": manifest.compatibility.state.model_dump(),
+        "channels": [
+            {
+                "channel": item.channel,
+                "version": item.version,
+                "at": item.at.isoformat(),
+                "who": item.who,
+                "why": item.reason,
+            }
+            for item in history
+        ],
+        "events": output.plain(events),
+    }
+    if as_json:
+        output.print_json(facts)
+        return
+    rows: list[tuple[str, Any]] = [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else value)
+        for name, value in facts.items()
+        if name not in ("images", "channels", "events", "state") and value not in (None, [], "")
+    ]
+    rows += [(f"image {platform}", image.config) for platform, image in sorted(verified.images.items())]
+    rows += [
+        (f"channel {item.channel}", f"{item.version} since {output.moment(item.at)} by {item.who}") for item in history
+    ]
+    output.print_table("", ("", ""), rows, empty="")
+
+
+@app.command("verify")
+def verify_command(connector: Connector, version: Version = None, config: Config = None, as_json: Json = False) -> None:
+    """Check a release from the trusted key down to every byte of its layers; exit 76 and say which link broke."""
+    from wellhead import app as services
+    from wellhead.catalog import verify
+
+    with services.opened(config) as host:
+        release = _release(host, connector, version)
+        verified = verify.verify_release(
+            host.layout, release.index_digest, release.connector_id, release.version, host.trust
+        )
+        read = verify.verify_layers(host.layout, verified)
+    facts = {"connector": connector, "version": release.version, "digest": release.index_digest, "layer_bytes": read}
+    facts["signed_by"] = list(verified.key_ids)
+    if as_json:
+        output.print_json(facts)
+    else:
+        output.console().print(
+            f"{connector} {release.version} is whole: signed by {', '.join(verified.key_ids)}, "
+            f"{read / 1e6:.1f} MB of layers are what their digests say",
+            markup=False,
+        )
+
+
+def _release(host: Any, connector: str, version: str | None) -> Any:
+    from wellhead.ids import ConnectorId
+    from wellhead.registry import channels, definitions
+
+    wanted = ConnectorId(connector)
+    with host.database.read() as tx:
+        if version is not None:
+            return definitions.get(tx, wanted, version)
+        known = definitions.all_of(tx, wanted)
+        stable = channels.current(tx, wanted).get("stable")
+        if not known:
+            raise ConfigurationError(
+                f"no release of {connector} is known",
+                code=UNKNOWN_CONNECTOR,
+                hint="`wellhead catalog list` shows what is published",
+            )
+        return definitions.get(tx, wanted, stable.version) if stable is not None else known[-1]

@@ -1,0 +1,71 @@
+"""``wellhead keys``: pairs that sign releases, and who is trusted to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Json
+
+app = typer.Typer(no_args_is_help=True, help="Keys that sign releases.")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the pair; its files are called so.")],
+    trust: Annotated[
+        str | None,
+        typer.Option("--trust", metavar="NAMESPACE", help="Let it sign for this namespace on this host: trust.yaml."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make a pair of keys; the private half never leaves .wellhead/keys and is readable by you alone."""
+    from wellhead import app as services
+    from wellhead.catalog import keys
+    from wellhead.catalog import trust as trusted
+
+    with services.opened(config) as host:
+        made = keys.new_pair(host.keys_folder, name)
+        file = host.settings.path(host.settings.trust)
+        if trust is not None:
+            trusted.add(file, trust, made.public, name)
+        if as_json:
+            output.print_json({"name": name, "id": made.public.id, "public": made.public.text, "trusted_for": trust})
+            return
+        out = output.console()
+        out.print(f"{host.keys_folder / name}.key  {made.public.id}", markup=False)
+        if trust is not None:
+            out.print(f"{file} now lets it sign for {trust}/*", markup=False)
+        else:
+            out.print("Operators who trust it add to their trust.yaml:", markup=False)
+            out.print(f'  keys: [{{id: "{made.public.id}", public: "{made.public.text}"}}]', markup=False)
+
+
+@app.command("list")
+def list_keys(config: Config = None, as_json: Json = False) -> None:
+    """List this project's pairs and the keys trust.yaml names, with what each may sign."""
+    from wellhead import app as services
+    from wellhead.catalog import keys
+
+    with services.opened(config) as host:
+        own = {public.id: name for name, public in keys.pairs(host.keys_folder).items()}
+        namespaces: dict[str, list[str]] = {key_id: [] for key_id in own}
+        for namespace, signers in host.trust.namespaces.items():
+            for public in signers.keys:
+                namespaces.setdefault(public.id, []).append(namespace)
+    rows = [
+        {"id": key_id, "name": own.get(keys.KeyId(key_id)), "trusted_for": sorted(found)}
+        for key_id, found in sorted(namespaces.items())
+    ]
+    if as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        "",
+        ("id", "pair here", "may sign for"),
+        [(row["id"], row["name"], ", ".join(row["trusted_for"] or ())) for row in rows],
+        empty="No keys. `wellhead keys new NAME --trust NAMESPACE` makes a pair.",
+    )

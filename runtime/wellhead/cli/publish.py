@@ -1,0 +1,94 @@
+"""``wellhead publish``: from a connector's folder to a release others can resolve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.build import Folder, Sdk
+from wellhead.cli.options import Config, Json
+from wellhead.errors import Code, ConfigurationError
+
+WHICH_KEY = Code("WH-CLI-020", "It is not clear which key should sign.")
+
+
+def publish(
+    folder: Folder,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME|FILE", help="Pair of `keys new`, or a key file; default: the only pair."),
+    ] = None,
+    channel: Annotated[str, typer.Option("--channel", help="Channel that points to it from now on.")] = "stable",
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="IMAGE", help="Publish this image, built with the connector's Dockerfile."),
+    ] = None,
+    sdk: Sdk = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Check, build, try, sign and register a connector; the same bytes again change nothing."""
+    from wellhead import app as services
+    from wellhead.catalog import keys
+    from wellhead.lifecycle import publish as order
+
+    with services.opened(config) as host:
+        here = order.Publisher(
+            database=host.database,
+            store=host.layout,
+            engine=host.engine,
+            runner=host.runner,
+            inputs=host.image_inputs(sdk),
+            trust=host.trust,
+            key=keys.load_private(_key_file(host.keys_folder, key)),
+            clock=host.clock,
+            who=output.who(),
+        )
+        done = order.publish(here, folder, channel, image)
+    release = done.release
+    if as_json:
+        output.print_json(
+            {
+                "connector": release.connector,
+                "version": release.version,
+                "digest": release.index_digest,
+                "signed_by": list(release.key_ids),
+                "images": output.plain(dict(release.images)),
+                "channel": channel,
+                "channel_moved": done.points_channel,
+                "new": done.checked is not None,
+                "probe": output.plain(done.checked),
+                "warnings": [finding.message for finding in done.warnings],
+            }
+        )
+        return
+    out = output.console()
+    for finding in done.warnings:
+        output.stderr().print(f"{finding.place}: {finding.code} {finding.message}", markup=False)
+    out.print(f"{release.connector} {release.version}  {release.index_digest}", markup=False)
+    out.print(f"  signed by {', '.join(release.key_ids)}", markup=False)
+    if done.checked is None:
+        out.print("  published before with the same bytes", markup=False)
+    else:
+        stopped = f" ({done.checked.stopped_by})" if done.checked.stopped_by else ""
+        out.print(f"  tried as far as {done.checked.reached}{stopped}; it kept nothing", markup=False)
+    if done.points_channel:
+        out.print(f"  channel {channel} points to it", markup=False)
+
+
+def _key_file(folder: Path, named: str | None) -> Path:
+    if named is not None:
+        return Path(named) if "/" in named or named.endswith(".key") else folder / f"{named}.key"
+    found = sorted(folder.glob("*.key"))
+    if len(found) != 1:
+        raise ConfigurationError(
+            f"{folder} holds {len(found)} keys",
+            code=WHICH_KEY,
+            hint="name one with --key"
+            if found
+            else "make one: wellhead keys new NAME --trust NAMESPACE, with the namespace of the connector",
+        )
+    return found[0]
