@@ -1,0 +1,183 @@
+"""The host's side of a fence, as far as it needs no Engine."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.containers import labels
+from wellhead.egress import network
+from wellhead.egress.network import Fencer, FenceSettings, host_resolver, policy_of
+from wellhead.egress.policy import Policy, Rule
+from wellhead.engine.client import ConflictError, Engine, Network, NetworkSpec
+from wellhead.errors import ConfigurationError, TransientError
+from wellhead.manifest.egress import EgressEntry
+
+SETTINGS = FenceSettings(slots=IPv4Network("198.18.0.0/22"), outbound_subnet=IPv4Network("172.31.255.0/24"))
+ICC = {"com.docker.network.bridge.enable_icc": "false"}
+
+
+class Tape:
+    """An Engine that has these networks, and writes down which ones are asked for."""
+
+    def __init__(self, *networks: Network, conflicts: int = 0) -> None:
+        self.created: list[NetworkSpec] = []
+        self._networks = list(networks)
+        self._conflicts = conflicts
+
+    def networks(self) -> list[Network]:
+        return self._networks
+
+    def create_network(self, spec: NetworkSpec) -> str:
+        if self._conflicts:
+            self._conflicts -= 1
+            raise ConflictError("Pool overlaps with other one", code=network.NO_SLOT)
+        self.created.append(spec)
+        return "made"
+
+
+def engine(*networks: Network, conflicts: int = 0) -> tuple[Engine, Tape]:
+    tape = Tape(*networks, conflicts=conflicts)
+    return cast(Engine, tape), tape
+
+
+def bridge(name: str, subnet: str, options: dict[str, str] | None = None, internal: bool = False) -> Network:
+    return Network(name, name, (IPv4Network(subnet),), options or {}, internal, None)
+
+
+@pytest.fixture(autouse=True)
+def no_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose only routes are those of the Engine's networks."""
+    monkeypatch.setattr(
+        network, "_used", lambda engine: [subnet for found in engine.networks() for subnet in found.subnets]
+    )
+
+
+def test_a_free_slot_is_taken_without_an_address_of_the_hosts() -> None:
+    taken = [bridge(f"n{number}", f"198.18.{number}.0/24") for number in (0, 1, 3)]
+    connected, tape = engine(*taken)
+    assert network._take_slot(connected, SETTINGS, labels(), "wh-x")[1] == IPv4Network("198.18.2.0/24")
+    [spec] = tape.created
+    assert spec.internal
+    assert spec.options["com.docker.network.bridge.inhibit_ipv4"] == "true"
+    assert spec.options["com.docker.network.bridge.gateway_mode_ipv4"] == "isolated"
+    assert spec.range == IPv4Network("198.18.2.0/26")
+
+
+def test_a_slot_somebody_else_took_meanwhile_is_replaced_by_another() -> None:
+    connected, tape = engine(conflicts=network.TRIES - 1)
+    network._take_slot(connected, SETTINGS, labels(), "wh-x")
+    assert len(tape.created) == 1
+
+
+def test_without_a_free_slot_a_run_waits_for_another_time() -> None:
+    connected, _ = engine(bridge("all", "198.18.0.0/16"))
+    with pytest.raises(TransientError) as caught:
+        network._take_slot(connected, SETTINGS, labels(), "wh-x")
+    assert caught.value.code is network.NO_SLOT
+
+
+def test_slots_too_small_for_a_run_are_refused() -> None:
+    settings = FenceSettings(IPv4Network("198.18.0.0/25"), IPv4Network("172.31.255.0/24"))
+    with pytest.raises(ConfigurationError, match="holds no /24"):
+        network._take_slot(engine()[0], settings, labels(), "wh-x")
+
+
+def test_the_outbound_bridge_keeps_gateways_apart() -> None:
+    connected, tape = engine()
+    assert network.ensure_outbound(connected, SETTINGS) == "made"
+    [spec] = tape.created
+    assert (spec.name, spec.subnet, spec.internal) == ("wellhead-out", IPv4Network("172.31.255.0/24"), False)
+    assert spec.options["com.docker.network.bridge.enable_icc"] == "false"
+
+
+def test_the_outbound_bridge_is_kept_where_it_is_as_it_should_be() -> None:
+    connected, tape = engine(bridge("wellhead-out", "172.31.255.0/24", ICC))
+    assert network.ensure_outbound(connected, SETTINGS) == "wellhead-out"
+    assert tape.created == []
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        bridge("wellhead-out", "172.31.0.0/24", ICC),
+        bridge("wellhead-out", "172.31.255.0/24"),
+        bridge("wellhead-out", "172.31.255.0/24", ICC, internal=True),
+        bridge("office", "172.31.0.0/16"),
+    ],
+    ids=["other subnet", "gateways see each other", "no way out", "overlap"],
+)
+def test_an_outbound_network_that_is_not_ours_is_refused(found: Network) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        network.ensure_outbound(engine(found)[0], SETTINGS)
+    assert caught.value.code is network.OUTBOUND_TAKEN
+
+
+def test_more_hosts_than_a_gateway_serves_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    rules = tuple(Rule(f"h{number}.test", 443) for number in range(network.MAX_HOSTS + 1))
+    connected, tape = engine()
+    fencer = Fencer(connected, lambda: "sha256:0", SETTINGS, tmp_path)
+    with pytest.raises(ConfigurationError) as caught, fencer.fence(labels(), Policy(rules)):
+        pass
+    assert caught.value.code is network.TOO_MANY_HOSTS
+    assert tape.created == []
+
+
+def resolver_of(folder: Path, *texts: str) -> IPv4Address:
+    files = []
+    for number, text in enumerate(texts):
+        files.append(folder / str(number))
+        files[-1].write_text(text)
+    return host_resolver([folder / "missing", *files])
+
+
+def test_the_hosts_resolver_is_the_first_a_container_can_reach(tmp_path: Path) -> None:
+    stub = "# a comment\nnameserver 127.0.0.53\noptions edns0\n"
+    assert resolver_of(tmp_path, "nameserver 10.0.0.2\nnameserver 10.0.0.3\n") == IPv4Address("10.0.0.2")
+    assert resolver_of(tmp_path, stub, "nameserver fe80::1\nnameserver 10.0.0.4\n") == IPv4Address("10.0.0.4")
+    assert resolver_of(tmp_path, stub) == IPv4Address("127.0.0.11")
+
+
+def entry(**changes: Any) -> EgressEntry:
+    fields: dict[str, Any] = {
+        "host": "api.good.test",
+        "port": 443,
+        "protocol": "https",
+        "tls": "required",
+        "open": "manifest",
+        "private": False,
+    }
+    return EgressEntry(**{**fields, **changes})
+
+
+def test_what_the_manifest_opens_becomes_a_rule_with_its_sni_check() -> None:
+    assert policy_of([entry()]).rules == (Rule("api.good.test", 443, tls=True),)
+
+
+@pytest.mark.parametrize("changes", [{"tls": "optional"}, {"tls": "none"}, {"protocol": "postgresql", "port": 5432}])
+def test_sni_is_checked_only_where_tls_is_spoken_from_the_first_byte(changes: dict[str, Any]) -> None:
+    [rule] = policy_of([entry(**changes)]).rules
+    assert not rule.tls
+
+
+def test_an_operators_host_is_open_only_as_approved() -> None:
+    waiting = entry(open="operator", host="db.tenant.test", port=5432)
+    assert not policy_of([waiting]).rules[0].approved
+    assert not policy_of([waiting], [("db.tenant.test", 5433)]).rules[0].approved
+    assert policy_of([waiting], [("DB.tenant.test.", 5432)]).rules[0].approved
+
+
+def test_mapped_names_are_known_in_lower_case() -> None:
+    policy = policy_of([entry()], hosts={"PG.demo": ip_address("172.31.255.1")})
+    assert dict(policy.hosts) == {"pg.demo": ip_address("172.31.255.1")}
+
+
+def test_the_gateways_image_holds_the_hosts_own_files() -> None:
+    files = network.gateway_context()
+    assert (
+        files["opt/wellhead/wellhead/egress/gateway.py"] == Path(network.__file__).with_name("gateway.py").read_bytes()
+    )
+    assert files["opt/wellhead/wellhead/__init__.py"] == b""
