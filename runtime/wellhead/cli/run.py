@@ -59,7 +59,7 @@ def run(
     from wellhead.lifecycle.stop import Stop
 
     stop = Stop()
-    with _signals(stop), services.opened(config) as host:
+    with stopping_on_signals(stop), services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
         order = lifecycle.Order(
             logical_run_id=logical_run_id,
@@ -79,7 +79,7 @@ def run(
 
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def stopping_on_signals(stop: Stop) -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into a wish to drain; a second one ends the process as it always does."""
     from wellhead.lifecycle.stop import Reason
 

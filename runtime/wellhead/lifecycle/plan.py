@@ -147,6 +147,30 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
     return plan
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What can be told of a connection without running it."""
+
+    manifest: Manifest
+    config: dict[str, Any]
+    egress: tuple[EgressEntry, ...]
+
+
+def examine(host: Host, file: ConnectionFile) -> Examined:
+    """Check a connection's file against the manifest of the release it would get; nothing is stored or started.
+
+    Raises:
+        ConfigurationError: nothing can be resolved, or config or secrets are wrong.
+        RefusedError: the release does not hold what was signed.
+    """
+    chosen = choose(host, file, host.platform).require()
+    connector = ConnectorId(file.connection.connector)
+    release = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
+    config, _ = _config(host, file, release.manifest)
+    _references(file, release.manifest)
+    return Examined(release.manifest, dict(config), render_egress(release.manifest, config))
+
+
 def choose(host: Host, file: ConnectionFile, platform: str) -> Decision:
     """Resolve one connection from what the registry holds; no network, nothing stored."""
     connector = ConnectorId(file.connection.connector)

@@ -1,0 +1,269 @@
+"""``wellhead connection``: what people decide about a connection, and what an operator allows it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Connection, Json, Yes
+from wellhead.errors import Code, ConfigurationError, Place, UsageError
+
+if TYPE_CHECKING:
+    from wellhead.settings import Settings
+
+EXISTS = Code("WH-CLI-030", "A connection of that name exists already.")
+BAD_PAIR = Code("WH-CLI-031", "An argument is not of the form it has to be.")
+NOT_NEEDED = Code("WH-CLI-032", "A host was to be approved that the connection does not ask for.")
+NOT_REMOVED = Code("WH-CLI-033", "A removal was not confirmed.")
+
+app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
+
+
+@app.command()
+def add(
+    connection: Connection,
+    connector: Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="Connector, as `catalog list` names it.")],
+    stream: Annotated[list[str], typer.Option(metavar="NAME[:MODE[:CURSOR]]", help="Stream to read; once for each.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Config parameter; once for each.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(metavar="SLOT=REFERENCE", help="Secret reference; once for each.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Exact version or range.")] = "*",
+    channel: Annotated[str, typer.Option(help="Channel within which the range is met.")] = "stable",
+    config: Config = None,
+) -> None:
+    """Write connections/NAME.yaml and check it against the connector's manifest."""
+    from ruamel.yaml import YAML
+
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle.plan import examine
+
+    said: dict[str, Any] = {
+        "name": connection,
+        "connector": connector,
+        "version": version,
+        "channel": channel,
+        "config": {name: YAML(typ="safe", pure=True).load(value) for name, value in _pairs(set_, "--set")},
+        "secrets": dict(_pairs(secret, "--secret")),
+        "streams": [_stream(text) for text in stream],
+    }
+    with services.opened(config) as host:
+        file = connections.path_of(host.settings, connection)
+        if file.exists():
+            raise ConfigurationError(
+                f"{file} exists already", code=EXISTS, hint="edit it, or remove it first", place=Place(str(file))
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as out:
+            YAML().dump({key: value for key, value in said.items() if value not in ({}, [])}, out)
+        try:
+            examine(host.host(), connections.load(host.settings, connection, os.environ))
+        except BaseException:
+            file.unlink()
+            raise
+    output.console().print(f"wrote {file}", markup=False)
+    output.stderr().print(f"next: wellhead connection check {connection}", markup=False)
+
+
+@app.command("list")
+def list_connections(config: Config = None, as_json: Json = False) -> None:
+    """List the project's connections and what each resolved to last."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.registry import connections as rows
+
+    with services.opened(config) as host:
+        files = connections.load_all(host.settings, os.environ)
+        with host.database.read() as tx:
+            known = {row.connection: row for row in rows.all_of(tx)}
+    documents = []
+    for file in files:
+        row = known.get(file.key)
+        documents.append(
+            {
+                "connection": file.connection.name,
+                "connector": file.connection.connector,
+                "version": file.connection.version,
+                "enabled": file.connection.enabled,
+                "resolved": row.resolved.version if row and row.resolved else None,
+                "held": row.hold.version if row and row.hold else None,
+                "running": row.lease.run_id if row and row.lease else None,
+            }
+        )
+    if as_json:
+        output.print_json(documents)
+        return
+    output.print_table(
+        "",
+        ("connection", "connector", "wants", "resolved", "held", "enabled", "running"),
+        [
+            (d["connection"], d["connector"], d["version"], d["resolved"], d["held"], d["enabled"], d["running"])
+            for d in documents
+        ],
+        empty="No connections yet: wellhead connection add",
+    )
+
+
+@app.command()
+def check(connection: Connection, config: Config = None, as_json: Json = False) -> None:
+    """Start the connector, deliver config and secrets, and say who we are at the source; commits nothing."""
+    from wellhead.cli.probe import probing
+
+    with probing(connection, config) as (_, plan, _session, identity):
+        document = {
+            "connection": connection,
+            "release": {"id": plan.release.connector, "version": plan.release.version},
+            "identity": identity.identity,
+            "scopes": list(identity.scopes),
+            "probes": [output.plain(probe) for probe in identity.probes],
+        }
+    failed = [probe for probe in identity.probes if not probe.ok]
+    if as_json:
+        output.print_json(document)
+    else:
+        out = output.console()
+        out.print(f"{connection}: {plan.release.connector} {plan.release.version}", markup=False)
+        if identity.identity:
+            out.print(f"  we are {identity.identity}", markup=False)
+        for probe in identity.probes:
+            mark = "ok  " if probe.ok else "FAIL"
+            out.print(f"  {mark} {probe.name}  {probe.detail}  ({probe.duration_ms} ms)", markup=False)
+        for rule in plan.policy.rules:
+            out.print(f"  may reach {rule.host}:{rule.port}", markup=False)
+    raise typer.Exit(78 if failed else 0)
+
+
+@app.command()
+def approve(
+    connection: Connection,
+    hosts: Annotated[list[str], typer.Argument(metavar="HOST:PORT…", help="Exactly as the run names them.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the approval.")] = "approved by hand",
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take the approval back.")] = False,
+    config: Config = None,
+) -> None:
+    """Open hosts that only an operator may open, for one connection."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle.plan import examine
+    from wellhead.registry import approvals
+
+    wanted = [_host_and_port(text) for text in hosts]
+    with services.opened(config) as host:
+        file = connections.load(host.settings, connection, os.environ)
+        asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
+        for pair in wanted:
+            if pair not in asked and not revoke:
+                named = ", ".join(f"{name}:{port}" for name, port in sorted(asked)) or "none"
+                raise UsageError(
+                    f"{connection} does not ask an operator for {pair[0]}:{pair[1]}",
+                    code=NOT_NEEDED,
+                    hint=f"it asks for: {named}",
+                )
+        with host.database.transaction() as tx:
+            for name, port in wanted:
+                if revoke:
+                    approvals.revoke(tx, file.key, name, port)
+                else:
+                    approvals.approve(tx, file.key, name, port, who=output.who(), reason=reason)
+    verb = "closed" if revoke else "opened"
+    output.console().print(f"{verb} {', '.join(hosts)} for {connection}", markup=False)
+
+
+@app.command()
+def enable(connection: Connection, config: Config = None) -> None:
+    """Let a connection run again."""
+    _set_enabled(connection, config, enabled=True)
+
+
+@app.command()
+def disable(connection: Connection, config: Config = None) -> None:
+    """Keep a connection from running; its state and tables stay."""
+    _set_enabled(connection, config, enabled=False)
+
+
+@app.command()
+def remove(connection: Connection, yes: Yes = False, config: Config = None) -> None:
+    """Remove a connection's file and what was decided about it; its runs, states and tables stay."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.registry import connections as rows
+
+    with services.opened(config) as host:
+        file = connections.load(host.settings, connection, os.environ)
+        if not output.ask(f"Remove {file.file}?", yes=yes):
+            raise UsageError("nothing was removed", code=NOT_REMOVED, hint="confirm with --yes")
+        with host.database.transaction() as tx:
+            if rows.find(tx, file.key) is not None:
+                rows.remove(tx, file.key)
+        file.file.unlink()
+    output.console().print(f"removed {file.file}", markup=False)
+
+
+def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:
+    """Change one key of the file and leave its comments and order alone."""
+    from ruamel.yaml import YAML
+
+    from wellhead import app as services
+    from wellhead import connections
+
+    with services.opened(config) as host:
+        file = connections.load(host.settings, name, os.environ).file
+        yaml = YAML()
+        yaml.preserve_quotes = True
+        document = yaml.load(file.read_text("utf-8"))
+        document["enabled"] = enabled
+        changed = file.with_suffix(".yaml.new")
+        with changed.open("w", encoding="utf-8") as out:
+            yaml.dump(document, out)
+        changed.replace(file)
+        _take_over(host.settings, name, host)
+    output.console().print(f"{name} is {'enabled' if enabled else 'disabled'}", markup=False)
+
+
+def _take_over(settings: Settings, name: str, host: Any) -> None:
+    from wellhead import connections
+    from wellhead.ids import ConnectorId
+    from wellhead.registry import connections as rows
+
+    file = connections.load(settings, name, os.environ)
+    with host.database.transaction() as tx:
+        rows.onboard(
+            tx,
+            file.key,
+            connector_id=ConnectorId(file.connection.connector),
+            version_range=file.connection.version,
+            channel=file.connection.channel,
+            enabled=file.connection.enabled,
+            file_sha256=file.sha256,
+        )
+
+
+def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{option} {text!r} is not NAME=VALUE", code=BAD_PAIR, hint=f"write {option} NAME=VALUE")
+        pairs.append((name, value))
+    return pairs
+
+
+def _stream(text: str) -> dict[str, Any]:
+    name, _, rest = text.partition(":")
+    mode, _, cursor = rest.partition(":")
+    said = {"name": name, "mode": mode or "full_refresh", "cursor_field": cursor or None}
+    return {key: value for key, value in said.items() if value}
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"{text!r} is not HOST:PORT", code=BAD_PAIR, hint="write both, such as db.example.com:5432")
+    return host.lower(), int(port)
