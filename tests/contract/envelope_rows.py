@@ -1,7 +1,4 @@
-"""Rows of every type, an event id computed from docs/explain/envelope.md a row at a time, and the golden files.
-
-Nothing here uses the code under test but to rewrite the golden files: ``python -m tests.contract.envelope_rows``.
-"""
+"""Rows of every type, and event ids computed as docs/explain/envelope.md tells, a row at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import math
 import struct
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +15,6 @@ import pyarrow as pa
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.sinks.envelope import Envelope, EnvelopeContext
 
-GOLDEN = Path(__file__).parent / "golden" / "envelope"
 STREAM = StreamKey(ConnectionKey("acme", "main", "shop"), StreamName("public.orders"))
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -207,14 +202,3 @@ def golden() -> dict[str, str]:
         "canonical_key_row_1.hex": expected("k", ["id"], "r", 10, 0)[0].hex() + "\n",
         "row.json": json.dumps(row, indent=2) + "\n",
     }
-
-
-def main() -> None:
-    """Rewrite the golden files."""
-    GOLDEN.mkdir(parents=True, exist_ok=True)
-    for name, content in golden().items():
-        (GOLDEN / name).write_text(content)
-
-
-if __name__ == "__main__":
-    main()

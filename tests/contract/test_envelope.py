@@ -5,15 +5,15 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from tests.contract import envelope_rows as rows
+from tests.golden import Golden
 from wellhead.sinks import event_id
 from wellhead.sinks.event_id import Identity
 
-from . import envelope_rows as rows
-
 
 @pytest.mark.parametrize("name", ["schema.txt", "event_ids.json", "canonical_key_row_1.hex", "row.json"])
-def test_the_golden_files_still_hold(name: str) -> None:
-    assert rows.golden()[name] == (rows.GOLDEN / name).read_text()
+def test_the_golden_files_still_hold(name: str, golden: Golden) -> None:
+    golden.check(f"envelope/{name}", rows.golden()[name])
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])

@@ -24,6 +24,7 @@ from wellhead.registry.tables import belongs_to, key_of, key_values
 from wellhead.registry.tables import tenant_connections as table
 
 NOT_ONBOARDED = Code("WH-REG-030", "The connection is not onboarded yet.")
+OTHER_SINK = Code("WH-REG-032", "The connection is bound to another sink folder.")
 NOT_HELD = Code("WH-REG-031", "The connection has no hold to release.")
 
 
@@ -85,6 +86,7 @@ class TenantConnection:
     resolved: Resolved | None = None
     hold: Hold | None = None
     approved_surface: Mapping[str, Any] | None = None
+    sink_id: str | None = None
     lease: Lease | None = None
 
 
@@ -322,6 +324,32 @@ def approve_surface(tx: Transaction, connection: ConnectionKey, surface: Mapping
     _update(tx, connection, {"approved_surface": dict(surface), "updated_at": tx.time()})
 
 
+def bind_sink(tx: Transaction, connection: ConnectionKey, sink_id: str, *, rebind: bool = False) -> None:
+    """Remember which place holds what this connection has committed; the first sink that comes is bound.
+
+    Args:
+        tx: the transaction.
+        connection: whose sink it is.
+        sink_id: what the place itself says it is.
+        rebind: take another place from now on; only right while nothing is committed and unpublished.
+
+    Raises:
+        ConfigurationError: another place is bound (WH-REG-032): what is staged there cannot be published from here.
+    """
+    known = find(tx, connection, lock=True)
+    if known is None:
+        raise _not_onboarded(connection)
+    if known.sink_id == sink_id:
+        return
+    if known.sink_id is not None and not rebind:
+        raise ConfigurationError(
+            f"the sink of {connection} is not the folder this connection has been written to",
+            code=OTHER_SINK,
+            hint="run it on a host that shares the former sink.path, until all that is committed is published",
+        )
+    _update(tx, connection, {"sink_id": sink_id, "updated_at": tx.time()})
+
+
 def set_enabled(tx: Transaction, connection: ConnectionKey, *, enabled: bool) -> None:
     """Say whether the connection may run."""
     _update(tx, connection, {"enabled": enabled, "updated_at": tx.time()})
@@ -381,5 +409,6 @@ def _connection(row: sa.Row[Any]) -> TenantConnection:
         if row.hold_version is None
         else Hold(row.hold_version, row.hold_who, row.hold_reason, row.hold_at, row.hold_until),
         approved_surface=row.approved_surface,
+        sink_id=row.sink_id,
         lease=None if row.lease_run is None else Lease(row.lease_run, row.lease_host, row.lease_epoch, row.lease_until),
     )

@@ -180,6 +180,7 @@ tenant_connections = Table(
     Column("hold_at", Utc),
     Column("hold_until", Utc),
     Column("approved_surface", JSON),
+    Column("sink_id", String),
     Column("lease_run", String),
     Column("lease_epoch", BigInteger, nullable=False),
     Column("lease_until", Utc),

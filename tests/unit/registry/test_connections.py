@@ -198,6 +198,18 @@ def test_connections_are_listed_by_key_and_removed(onboarded: Database) -> None:
         connections.set_enabled(tx, KEY, enabled=True)
 
 
+def test_a_connection_is_bound_to_the_place_it_was_written_to(onboarded: Database) -> None:
+    with onboarded.transaction() as tx:
+        connections.bind_sink(tx, KEY, "here")
+        connections.bind_sink(tx, KEY, "here")
+    with pytest.raises(ConfigurationError) as caught, onboarded.transaction() as tx:
+        connections.bind_sink(tx, KEY, "elsewhere")
+    assert caught.value.code.name == "WH-REG-032"
+    with onboarded.transaction() as tx:
+        connections.bind_sink(tx, KEY, "elsewhere", rebind=True)
+        assert connections.get(tx, KEY).sink_id == "elsewhere"
+
+
 def test_an_approval_opens_exactly_one_host_and_port_until_revoked(onboarded: Database) -> None:
     with onboarded.transaction() as tx:
         assert approvals.approve(tx, KEY, "db.example.com", 5432, who="op", reason="ticket 7")

@@ -1,8 +1,8 @@
 """A host that replaces a table and is killed: run by test_crash.py, which judges what it prints.
 
 For each n, a child does the work and dies by SIGKILL just before its n-th durable step (each rename, fsync and unlink
-counts, and the registry's commits between them); another looks at the table as a reader would; then children do the same
-work again, the first of them killed at the same step once more, until one ends. The registry is a file written at once.
+counts, and the registry's commits between them); then the table is looked at as a reader would; then children do the
+same work again, the first of them killed half as far. The registry is a file that changes at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,12 @@ def main(root: Path) -> None:
     while ended == -signal.SIGKILL:
         with tempfile.TemporaryDirectory(dir=root) as name:
             folder = Path(name)
-            first = in_child(-1, lambda folder=folder: work(folder, 1))
-            ended = in_child(kill_at, lambda folder=folder: work(folder, 2))
+            first = in_child(-1, partial(work, folder, 1))
+            ended = in_child(kill_at, partial(work, folder, 2))
             seen = [names(folder)]
-            again = in_child(kill_at // 2, lambda folder=folder: work(folder, 2))
+            again = in_child(kill_at // 2, partial(work, folder, 2))
             seen.append(names(folder))
-            last = in_child(-1, lambda folder=folder: work(folder, 2))
+            last = in_child(-1, partial(work, folder, 2))
             staging = folder / "bronze.staging"
             left = sorted(path.name for path in (staging / "acme/main/flights/public.flights").iterdir())
             result = {
@@ -147,7 +148,7 @@ def main(root: Path) -> None:
                 "seen": seen,
                 "table": names(folder),
                 "left": left,
-                "repeated": in_child(-1, lambda folder=folder: work(folder, 2)),
+                "repeated": in_child(-1, partial(work, folder, 2)),
             }
         sys.stdout.write(json.dumps(result) + "\n")
         kill_at += 1

@@ -356,6 +356,7 @@ def upgrade() -> None:
         sa.Column("hold_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("hold_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("approved_surface", sa.JSON(), nullable=True),
+        sa.Column("sink_id", sa.String(), nullable=True),
         sa.Column("lease_run", sa.String(), nullable=True),
         sa.Column("lease_epoch", sa.BigInteger(), nullable=False),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
