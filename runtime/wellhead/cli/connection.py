@@ -15,10 +15,10 @@ from wellhead.errors import Code, ConfigurationError, Place, UsageError
 if TYPE_CHECKING:
     from wellhead.settings import Settings
 
-EXISTS = Code("WH-CLI-030", "A connection of that name exists already.")
-BAD_PAIR = Code("WH-CLI-031", "An argument is not of the form it has to be.")
-NOT_NEEDED = Code("WH-CLI-032", "A host was to be approved that the connection does not ask for.")
-NOT_REMOVED = Code("WH-CLI-033", "A removal was not confirmed.")
+EXISTS = Code("WH-CLI-070", "A connection of that name exists already.")
+BAD_PAIR = Code("WH-CLI-071", "An argument is not of the form it has to be.")
+NOT_NEEDED = Code("WH-CLI-072", "A host was to be approved that the connection does not ask for.")
+NOT_REMOVED = Code("WH-CLI-073", "A removal was not confirmed.")
 
 app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
 

@@ -13,8 +13,8 @@ from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json, Yes
 from wellhead.errors import Code, UsageError
 
-NOT_CONFIRMED = Code("WH-CLI-020", "Something that cannot be undone was not confirmed.")
-NO_STATE_GIVEN = Code("WH-CLI-021", "No state was given to set.")
+NOT_CONFIRMED = Code("WH-CLI-080", "Something that cannot be undone was not confirmed.")
+NO_STATE_GIVEN = Code("WH-CLI-081", "No state was given to set.")
 
 app = typer.Typer(no_args_is_help=True, help="Show, set and reset what a stream will go on from.")
 

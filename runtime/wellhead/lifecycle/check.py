@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from wellhead import __version__
 from wellhead.catalog.verify import require_sealed
 from wellhead.clock import Clock
-from wellhead.engine.client import Engine
+from wellhead.engine.client import ConflictError, Engine
 from wellhead.engine.container import Change, Resources
 from wellhead.errors import Code, FatalError, RefusedError, WellheadError
 from wellhead.ids import Digest
@@ -87,6 +88,17 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
         ),
         writable_root=True,
     )
+    try:
+        reached, stopped_by = _tried(launch, built, runner, clock)
+    except WellheadError:
+        # Nobody will start it: a refused image does not stay on the host. One that something else uses does.
+        with suppress(ConflictError):
+            engine.remove_image(image_id)
+        raise
+    return Checked(image_id, reached, stopped_by)
+
+
+def _tried(launch: Launch, built: Built, runner: DockerRunner, clock: Clock) -> tuple[str, str]:
     with runner.launch(launch) as started:
         reached, stopped_by = _probe(built, started, clock)
         violation = started.violation()
@@ -101,7 +113,7 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
             hint="connectors keep nothing: state goes into checkpoints, scratch files into /tmp",
             details=tuple(written),
         )
-    return Checked(image_id, reached, stopped_by)
+    return reached, stopped_by
 
 
 def load_image(engine: Engine, store: layout.Layout, index_digest: Digest, platform: str) -> str:

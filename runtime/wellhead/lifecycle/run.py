@@ -12,13 +12,23 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from wellhead.connections import ConnectionFile
-from wellhead.errors import AuthError, Code, ConfigurationError, DataError, RefusedError, UsageError, WellheadError
+from wellhead.errors import (
+    AuthError,
+    Code,
+    ConfigurationError,
+    DataError,
+    FatalError,
+    RefusedError,
+    UsageError,
+    WellheadError,
+)
 from wellhead.ids import StreamKey, StreamName
 from wellhead.lifecycle import discover, fence, launch, lend, recover, retry
 from wellhead.lifecycle.claim import Claim, HeldError, claimed, probing
@@ -37,6 +47,7 @@ from wellhead.telemetry.logs import Level, RunLog
 from wellhead.telemetry.redact import Redactor
 from wellhead_sdk.wire.messages import Identity, OfferedStream
 
+UNEXPECTED = Code("WH-RUN-054", "The program met a condition it does not know.")
 UNKNOWN_STREAM = Code("WH-RUN-053", "A stream was named that the connection does not select.")
 
 #: How often a waiting run looks whether the connection is free.
@@ -217,6 +228,13 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
         retry_at = _attempts(here, plan, order, progress)
     except WellheadError as failure:
         error = failure
+    except Exception as failure:  # noqa: BLE001 - the run's outermost block: a defect ends as a report, not as a hang
+        here.log.write(Level.ERROR, "unexpected", trace="".join(traceback.format_exception(failure)))
+        error = FatalError(
+            f"{type(failure).__name__} where none was expected",
+            code=UNEXPECTED,
+            hint=f"this is a defect of Wellhead; `wellhead runs logs {here.claim.run_id}` has the trace",
+        )
     return close(here, plan, order.logical_run_id, _ending(progress, here.stop, error, retry_at))
 
 

@@ -1,0 +1,91 @@
+"""``wellhead init``: a working project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wellhead.cli import output
+from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.settings import FILE_NAME
+
+EXISTS = Code("WH-CLI-050", "There is a project here already.")
+
+_SETTINGS = """\
+# yaml-language-server: $schema=.wellhead/schema/wellhead.json
+# What the operator of this host decides. Every key is described by the schema above.
+environment: development
+tenant: default
+project: default
+connections: connections
+trust: trust.yaml
+registry: {url: "sqlite:///.wellhead/registry.db"}
+secrets:
+  # env://NAME and file:///PATH references; for production: store: vault, and the section below.
+  store: local
+# vault: {address: "https://vault.example:8200", token_file: .wellhead/vault-token}
+"""
+
+_EXAMPLE = """\
+# yaml-language-server: $schema=../.wellhead/schema/connection.json
+# Copy to NAME.yaml, or let `wellhead connection add` write one. Files ending in .example are not read.
+name: orders
+connector: wellhead/postgres
+version: ^1
+channel: stable
+config: {host: db.example.com, database: shop, schema: public}
+secrets:
+  username: env://ORDERS_USER
+  password: env://ORDERS_PASSWORD
+streams:
+  - {name: public.orders, mode: incremental, cursor_field: updated_at, primary_key: [id]}
+sink: {type: parquet, path: bronze}
+"""
+
+#: Namespace whose releases the development pair may sign.
+NAMESPACE = "dev"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; made if it is missing.")] = Path(),
+) -> None:
+    """Make a working project: settings, a development key that signs for dev/*, and a registry."""
+    import json
+
+    from wellhead import app as services
+    from wellhead.catalog import keys, trust
+    from wellhead.connections import Connection
+    from wellhead.settings import Settings
+
+    file = folder / FILE_NAME
+    if file.exists():
+        raise ConfigurationError(
+            f"{file} exists already",
+            code=EXISTS,
+            hint="choose another folder, or go on with the project that is here",
+            place=Place(str(file)),
+        )
+    (folder / "connections").mkdir(parents=True, exist_ok=True)
+    schemas = folder / ".wellhead" / "schema"
+    schemas.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, model in (("wellhead", Settings), ("connection", Connection)):
+        (schemas / f"{name}.json").write_text(json.dumps(model.model_json_schema(), indent=2) + "\n", "utf-8")
+    (folder / "connections" / "orders.yaml.example").write_text(_EXAMPLE, "utf-8")
+    ignored = folder / ".gitignore"
+    if not ignored.exists():
+        ignored.write_text(".wellhead/\nbronze/\nbronze.staging/\n", "utf-8")
+    file.write_text(_SETTINGS, "utf-8")
+    with services.opened(file) as host:
+        made = keys.new_pair(host.keys_folder, "dev")
+        trust.add(host.settings.path(host.settings.trust), NAMESPACE, made.public, "development pair of this project")
+        host.database.migrate()
+    out = output.console()
+    out.print(f"made a project in {folder.resolve()}", markup=False)
+    out.print(f"  {FILE_NAME}, trust.yaml (key {made.public.id} signs for {NAMESPACE}/*), connections/", markup=False)
+    out.print("next:", markup=False)
+    out.print("  wellhead doctor                        is this machine ready?", markup=False)
+    out.print("  wellhead publish CONNECTOR_FOLDER      build, check, sign, register", markup=False)
+    out.print("  wellhead connection add NAME …         say what to read", markup=False)
+    out.print("  wellhead run NAME", markup=False)
