@@ -30,11 +30,11 @@ def test_schema_and_model_know_the_same_parameters_and_defaults() -> None:
 
 
 def test_every_missing_or_ill_typed_parameter_is_told_at_once() -> None:
-    wrong = {"delimiter": ";;", "has_header": "perhaps", "types": "guess", "colums": {}}
+    wrong = {"delimiter": ";;", "has_header": "perhaps", "types": "guess", "separator": {}}
     with pytest.raises(ConfigurationError) as caught:
         config.checked(LOADED.manifest, wrong)
     told = " ".join(caught.value.details)
-    assert all(name in told for name in ("path", "delimiter", "has_header", "types", "colums"))
+    assert all(name in told for name in ("path", "delimiter", "has_header", "types", "separator"))
 
 
 def test_types_are_normalised() -> None:

@@ -54,11 +54,11 @@ def test_schema_and_model_know_the_same_parameters_and_defaults() -> None:
 
 
 def test_every_missing_or_ill_typed_parameter_is_told_at_once() -> None:
-    wrong = {"timeout_seconds": "soon", "auth": "magic", "max_retries": -1, "strems": []}
+    wrong = {"timeout_seconds": "soon", "auth": "magic", "max_retries": -1, "endpoints": []}
     with pytest.raises(ConfigurationError) as caught:
         config.checked(LOADED.manifest, wrong)
     told = " ".join(caught.value.details)
-    assert all(name in told for name in ("base_url", "streams", "timeout_seconds", "auth", "max_retries", "strems"))
+    assert all(name in told for name in ("base_url", "streams", "timeout_seconds", "auth", "max_retries", "endpoints"))
 
 
 def test_the_one_way_out_is_the_base_urls_host_and_waits_for_an_operator() -> None:
