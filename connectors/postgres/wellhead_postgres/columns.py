@@ -7,7 +7,7 @@ rows that hold one of the few values that do not, and everything else travels as
 
     bool int2 int4 int8 float4 float8 text varchar char bytea    as they are
     date timestamp timestamptz time                               as they are, guarded
-    numeric(p, s) up to 38 digits                                 text on the wire, decimal128 from there; NaN guarded
+    numeric(p, s) up to 38 digits                                 text on the wire, decimal128 from there; NaN set aside
     oid                                                           int64
     all others                                                    text, ``wellhead.source_type`` in the field's metadata
 """
@@ -67,6 +67,11 @@ class Rule:
     comparable: Comparable = Comparable.VALUE
 
     @property
+    def shows_text(self) -> bool:
+        """Say whether the value as selected, printed, is what PostgreSQL prints and reads."""
+        return self.is_text_of is not None or bool(pa.types.is_integer(self.arrow) or pa.types.is_string(self.arrow))
+
+    @property
     def is_decimal(self) -> bool:
         """Say whether what arrives as text becomes a decimal."""
         return bool(pa.types.is_decimal(self.arrow))
@@ -100,7 +105,7 @@ def rule_for(source: SourceType) -> Rule:
     if source.name == "numeric" and source.oid < _FIRST_USER_OID and source.modifier >= 0:
         decimal = _decimal(source.modifier)
         if decimal is not None:
-            return Rule(decimal, select="{}::text", guard="{} = 'NaN'")
+            return Rule(decimal, select="{}::text")
     return Rule(
         pa.string(),
         select=_text_of(source),

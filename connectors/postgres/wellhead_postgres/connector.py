@@ -7,6 +7,7 @@ ends with the session that exported it: each row is then as of one moment during
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import tempfile
@@ -302,30 +303,51 @@ def _told_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 
 def _page(raw: pa.RecordBatch, select: query.Select, schema: pa.Schema, primary_key: Sequence[str]) -> Page:
-    last = raw.num_rows - 1
-    last_key = tuple(raw.column(at)[last].as_py() for at in select.keys_at)
+    last_key = _key(raw, raw.num_rows - 1, select)
     size_bytes = raw.nbytes
+    is_bad = _bad(raw, select)
     rejected: tuple[tuple[dict[str, str], dict[str, str]], ...] = ()
-    if select.guard_at is not None and raw.column(select.guard_at).null_count < raw.num_rows:
-        bad = pc.is_valid(raw.column(select.guard_at))
-        set_aside = raw.filter(bad)
-        rejected = tuple(_bad_rows(set_aside, set_aside.column(select.guard_at), select, primary_key))
-        raw = raw.filter(pc.invert(bad))
+    if is_bad is not None and pc.any(is_bad).as_py():
+        rejected = tuple(_bad_rows(raw.filter(is_bad), select, primary_key))
+        raw = raw.filter(pc.invert(is_bad))
     arrays = [
         pc.cast(raw.column(at), column.rule.arrow) if column.rule.is_decimal else raw.column(at)
         for at, column in enumerate(select.columns)
     ]
-    return Page(pa.RecordBatch.from_arrays(arrays, schema=schema), rejected, last_key, size_bytes)
+    return Page(pa.RecordBatch.from_arrays(arrays, schema=schema), rejected, tuple(last_key.values()), size_bytes)
+
+
+def _bad(raw: pa.RecordBatch, select: query.Select) -> pa.Array | None:
+    """Return which rows hold what Arrow cannot; None where no column can."""
+    found = [pc.is_valid(raw.column(select.guard_at))] if select.guard_at is not None else []
+    # Cheaper here than at the server: the text has come anyway.
+    found += [
+        pc.fill_null(pc.equal(raw.column(at), "NaN"), False)
+        for at, column in enumerate(select.columns)
+        if column.rule.is_decimal
+    ]
+    return functools.reduce(pc.or_, found) if found else None
 
 
 def _bad_rows(
-    raw: pa.RecordBatch, guards: pa.Array, select: query.Select, primary_key: Sequence[str]
+    raw: pa.RecordBatch, select: query.Select, primary_key: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """Yield (key, {column: text}) of each row that holds what Arrow cannot."""
-    for at, found in enumerate(guards.to_pylist()):
-        keys = zip(select.key_names, select.keys_at, strict=True)
-        key = {name: raw.column(column)[at].as_py() for name, column in keys}
-        yield {name: key[name] for name in primary_key if name in key}, json.loads(found)
+    for row in range(raw.num_rows):
+        guarded = None if select.guard_at is None else raw.column(select.guard_at)[row].as_py()
+        values: dict[str, str] = json.loads(guarded) if guarded else {}
+        for at, column in enumerate(select.columns):
+            if column.rule.is_decimal and raw.column(at)[row].as_py() == "NaN":
+                values[column.name] = "NaN"
+        key = _key(raw, row, select)
+        yield {name: str(key[name]) for name in primary_key if name in key}, values
+
+
+def _key(raw: pa.RecordBatch, row: int, select: query.Select) -> dict[str, str | None]:
+    """Return the texts of the columns that order the rows."""
+    values = [raw.column(at)[row].as_py() for at in select.keys_at]
+    texts = [None if value is None else str(value) for value in values]
+    return dict(zip(select.key_names, texts, strict=True))
 
 
 def _emit(page: Page, out: Out) -> None:

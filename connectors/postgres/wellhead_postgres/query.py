@@ -97,8 +97,8 @@ def beyond(columns: Sequence[str], operator: str, values: Sequence[str]) -> str:
 class Select:
     """One SELECT and what stands where in its rows.
 
-    The wanted columns come first, then ``guard_at`` (None where nothing needs guarding), then ``keys_at`` with the
-    texts of the ``key_names`` that order it.
+    The wanted columns come first, then ``guard_at`` (None where nothing needs guarding); at ``keys_at`` stand the texts
+    or integers of the ``key_names`` that order it.
     """
 
     sql: str
@@ -120,19 +120,23 @@ def select(
     Args:
         table: what is read.
         columns: what is wanted of it, in order.
-        order: columns to sort by; their texts are selected too, as a position to resume from.
+        order: columns to sort by; their values are selected too, as a position to resume from.
         conditions: SQL, ANDed.
     """
     fields = [expression(column) for column in columns]
     check = guard(columns)
     guard_at = len(fields) if check else None
     fields += [check] if check else []
-    keys_at = tuple(range(len(fields), len(fields) + len(order)))
-    fields += [f"{name(key)}::text" for key in order]
+    # Where a wanted column already shows a key's text, or an integer of the same text, it is not selected twice.
+    shown = {column.name: at for at, column in enumerate(columns) if column.rule.shows_text}
+    keys_at = []
+    for key in order:
+        keys_at.append(shown.get(key, len(fields)))
+        fields += [] if key in shown else [f"{name(key)}::text"]
     sql = f"SELECT {', '.join(fields)} FROM {name(table.schema)}.{name(table.name)} AS source"  # noqa: S608 - quoted
     if conditions:
         sql += " WHERE " + " AND ".join(f"({each})" for each in conditions)
     if order:
         # Qualified: a bare name in ORDER BY means the output column of that name, which may be its text.
         sql += " ORDER BY " + ", ".join(f"source.{name(key)}" for key in order)
-    return Select(sql, tuple(columns), guard_at, keys_at, tuple(order))
+    return Select(sql, tuple(columns), guard_at, tuple(keys_at), tuple(order))
