@@ -59,8 +59,8 @@ def list_releases(
                 row["version"],
                 row["status"],
                 ", ".join(row["channels"]),
-                row["digest"],
-                row["published_at"],
+                row["digest"][:19],
+                row["published_at"][:19].replace("T", " ") + "Z",
             )
             for row in rows
         ],

@@ -255,7 +255,7 @@ class Layout:
     def _names(self) -> dict[str, Descriptor]:
         try:
             index = json.loads((self.path / "index.json").read_bytes())
-            manifests = index["manifests"]
+            manifests = list(index["manifests"])
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise RefusedError(
                 f"{self.path / 'index.json'} cannot be read", code=BAD_DOCUMENT, hint="restore it, or publish again"
@@ -314,7 +314,8 @@ def image(layout: Layout, index_digest: Digest, platform: str) -> Image:
         ConfigurationError: WH-IMG-015, the release has no image for it.
     """
     index = layout.document(index_digest, "the release index")
-    children = [descriptor(child) for child in index.get("manifests", [])]
+    listed = index.get("manifests")
+    children = [descriptor(child) for child in listed] if isinstance(listed, list) else []
     for child in children:
         if child.platform == platform and child.media_type == MANIFEST:
             document = layout.document(child.digest, f"the image manifest of {platform}")

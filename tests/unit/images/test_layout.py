@@ -1,0 +1,159 @@
+"""The store: hashed in, hashed out, safe for several writers."""
+
+import hashlib
+import io
+import json
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from wellhead.errors import ConfigurationError, RefusedError
+from wellhead.ids import Digest
+from wellhead.images import layout
+from wellhead.images.layout import Descriptor, Layout
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Layout:
+    return Layout.create(tmp_path / "store")
+
+
+def blob(store: Layout, digest: str) -> Path:
+    return store.path / "blobs/sha256" / digest.removeprefix("sha256:")
+
+
+def test_what_is_put_is_found_and_putting_again_changes_nothing(store: Layout) -> None:
+    found = store.put(b"content", layout.CONFIG)
+    before = blob(store, found.digest).stat().st_mtime_ns
+    assert store.put(b"content", layout.CONFIG) == found
+    assert blob(store, found.digest).stat().st_mtime_ns == before
+    assert store.get(found.digest, "it") == b"content"
+    assert json.loads((store.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_a_folder_without_a_marker_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Layout.open(tmp_path)
+    assert caught.value.code.name == "WH-IMG-010"
+    assert Layout.open(Layout.create(tmp_path).path).names() == ()
+
+
+def test_creating_a_store_that_exists_keeps_what_is_in_it(store: Layout) -> None:
+    store.name("dev/tiny:1.0.0", store.put(b"{}", layout.INDEX))
+    assert Layout.create(store.path).names() == ("dev/tiny:1.0.0",)
+
+
+def test_a_changed_or_missing_blob_is_refused(store: Layout) -> None:
+    found = store.put(b"content", layout.CONFIG)
+    blob(store, found.digest).write_bytes(b"c0ntent")
+    with pytest.raises(RefusedError, match="the config was changed") as caught:
+        store.get(found.digest, "the config")
+    assert caught.value.code.name == "WH-IMG-012"
+    with pytest.raises(RefusedError) as caught:
+        store.get(Digest("sha256:" + "0" * 64), "the config")
+    assert caught.value.code.name == "WH-IMG-011"
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "sha256:abc", "md5:0", "", "sha256:" + "A" * 64])
+def test_what_is_no_digest_never_becomes_a_path(store: Layout, digest: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        store.get(Digest(digest), "it")
+    assert caught.value.code.name == "WH-IMG-014"
+
+
+def test_a_document_larger_than_any_is_refused_before_it_is_read(
+    store: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = store.put(b"x" * 100, layout.CONFIG)
+    monkeypatch.setattr(layout, "MAX_DOCUMENT_BYTES", 99)
+    with pytest.raises(RefusedError) as caught:
+        store.get(found.digest, "it")
+    assert caught.value.code.name == "WH-IMG-013"
+
+
+def test_a_layer_larger_than_any_is_refused(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = store.put(b"x" * 100, layout.LAYER)
+    monkeypatch.setattr(layout, "MAX_LAYER_BYTES", 99)
+    with pytest.raises(RefusedError) as caught:
+        list(store.chunks(found, "it"))
+    assert caught.value.code.name == "WH-IMG-013"
+
+
+@pytest.mark.parametrize("content", [b"[]", b"1", b"{", b"\xff"])
+def test_a_document_that_is_no_object_is_refused(store: Layout, content: bytes) -> None:
+    found = store.put(content, layout.CONFIG)
+    with pytest.raises(RefusedError) as caught:
+        store.document(found.digest, "it")
+    assert caught.value.code.name == "WH-IMG-014"
+
+
+def test_a_file_that_is_not_what_it_claims_is_not_taken(store: Layout, tmp_path: Path) -> None:
+    file = tmp_path / "layer"
+    file.write_bytes(b"other")
+    claimed = Descriptor(layout.LAYER, layout.digest_of(b"this"), 4)
+    with pytest.raises(RefusedError):
+        store.adopt(file, claimed)
+    assert list((store.path / "blobs/sha256").iterdir()) == []
+
+
+def test_the_end_of_a_broken_blob_is_never_given_away(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_CHUNK", 10)
+    found = store.put(b"0123456789" * 3, layout.LAYER)
+    assert b"".join(store.chunks(found, "it")) == b"0123456789" * 3
+    blob(store, found.digest).write_bytes(b"0123456789" * 2 + b"012345678X")
+    chunks = store.chunks(found, "it")
+    assert [next(chunks), next(chunks)] == [b"0123456789"] * 2
+    with pytest.raises(RefusedError):
+        next(chunks)
+
+
+def test_a_blob_of_another_length_is_refused_at_once(store: Layout) -> None:
+    found = store.put(b"0123456789", layout.LAYER)
+    with blob(store, found.digest).open("ab") as out:
+        out.write(b"more")
+    with pytest.raises(RefusedError):
+        next(store.chunks(found, "it"))
+
+
+def test_many_writers_lose_no_name(store: Layout) -> None:
+    def write(number: int) -> None:
+        found = Layout.open(store.path).put(str(number).encode(), layout.INDEX)
+        Layout.open(store.path).name(f"dev/c{number:02}:1.0.0", found)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    assert store.names() == tuple(f"dev/c{number:02}:1.0.0" for number in range(40))
+    assert [file.name for file in (store.path / "blobs/sha256").iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "index", [b"", b"{", b"{}", b'{"manifests": 1}', b'{"manifests": [{"digest": "x"}]}', b'{"manifests": [1]}']
+)
+def test_a_broken_index_is_refused(store: Layout, index: bytes) -> None:
+    (store.path / "index.json").write_bytes(index)
+    with pytest.raises(RefusedError) as caught:
+        store.names()
+    assert caught.value.code.name == "WH-IMG-014"
+
+
+def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> None:
+    config = store.put(b'{"config": {}}', layout.CONFIG)
+    packed = store.put(b"layer bytes", layout.LAYER)
+    document = {"schemaVersion": 2, "config": config.document(), "layers": [packed.document(), packed.document()]}
+    manifest = store.put(layout.canonical(document), layout.MANIFEST, platform="linux/amd64")
+    index = store.put(layout.canonical({"manifests": [manifest.document()]}), layout.INDEX)
+    content = b"".join(layout.engine_tar(store, index.digest, "linux/amd64"))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    (listed,) = json.loads(files["manifest.json"])
+    assert files[listed["Config"]] == b'{"config": {}}'
+    assert [files[name] for name in listed["Layers"]] == [b"layer bytes"] * 2
+    (child,) = json.loads(files["index.json"])["manifests"]
+    assert child["digest"] == manifest.digest
+    blobs = {name: body for name, body in files.items() if name.startswith("blobs/")}
+    assert all(name.endswith(hashlib.sha256(body).hexdigest()) for name, body in blobs.items())
+    with pytest.raises(ConfigurationError) as caught:
+        layout.image(store, index.digest, "linux/arm64")
+    assert caught.value.code.name == "WH-IMG-015"
