@@ -196,15 +196,14 @@ class SinkSuite:
         """A slow disk slows the reader down instead of filling memory."""
         writer = sink.open_segment(key(1), envelope().schema)
         gate, handed_over = threading.Event(), threading.Event()
-        release = [lambda: gate.wait(10)]
+        batches = [batch([number], first_sequence=number) for number in range(3)]
 
         def hold(_: int) -> None:
-            release[0]()
+            gate.wait(10)
 
         def overfill() -> None:
-            writer.write(batch([1]), 60_000_000, hold)
-            writer.write(batch([2], first_sequence=1), 60_000_000, hold)
-            writer.write(batch([3], first_sequence=2), 60_000_000, hold)
+            for rows in batches:
+                writer.write(rows, 60_000_000, hold)
             handed_over.set()
 
         thread = threading.Thread(target=overfill)

@@ -120,7 +120,7 @@ def in_child(kill_at: int, action: Callable[[], None]) -> int:
 def names(folder: Path) -> list[str]:
     """Return the generations readers see, one a file."""
     table = folder / "bronze" / "acme" / "main" / "flights" / "public.flights"
-    return sorted(path.name.split("-")[2] for path in table.iterdir())
+    return sorted(path.name.split("-")[2] for path in table.glob("*"))
 
 
 def main(root: Path) -> None:
