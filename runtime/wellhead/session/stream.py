@@ -242,6 +242,9 @@ class UnitStream:
                 return self._verifier.done(frame)
             case m.LogFrame():
                 self._on_log(_shortened(frame))
+                with self._lock:
+                    # It never reaches the unit's thread, and is a sign of life all the same.
+                    self._quiet_since = self._clock.monotonic()
                 return None
             case m.Failure():
                 raise failures.error_of(frame, self._clock)

@@ -32,7 +32,7 @@ MIB = 1024 * 1024
 
 
 @contextmanager
-def session_with(mode: str, folder: Path) -> Iterator[Session]:
+def session_with(mode: str, folder: Path, deadlines: Deadlines | None = None) -> Iterator[Session]:
     """Serve one mode in this process, and dial it as a run would."""
     server = Connector(MODES[mode], MODES, folder / "c.sock", MANIFEST).listen()
     try:
@@ -40,7 +40,7 @@ def session_with(mode: str, folder: Path) -> Iterator[Session]:
             folder / "c.sock",
             owner_uid=os.getuid(),
             clock=SystemClock(),
-            deadlines=Deadlines(),
+            deadlines=deadlines or Deadlines(),
             on_log=lambda _: None,
         ) as session:
             yield session
@@ -100,6 +100,12 @@ def test_a_lie_or_failure_is_met_with_its_own_code(mode: str, tmp_path: Path) ->
 def test_what_breaks_no_promise_of_the_protocol_passes_the_session(mode: str, tmp_path: Path) -> None:
     with session_with(mode, tmp_path) as session:
         assert converse(session, mode) in (0, 10)
+
+
+def test_a_connector_that_only_logs_is_not_silent(tmp_path: Path) -> None:
+    """Its fifty thousand lines take seconds; each is a frame, and so a sign of life."""
+    with session_with("log_flood", tmp_path, Deadlines(silence_s=0.5)) as session:
+        assert converse(session, "log_flood") == 10
 
 
 def test_every_form_of_the_secret_is_said(tmp_path: Path) -> None:

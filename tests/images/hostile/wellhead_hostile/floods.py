@@ -19,10 +19,10 @@ _MIB = 1024 * 1024
 
 
 def logs(talk: Talk) -> Iterator[Said]:
-    """Send two hundred megabytes of log frames, which cost no credit."""
+    """Send fifty megabytes of log frames, which cost no credit."""
     line = m.LogFrame(m.LogLevel.ERROR, "x" * 1000, (("field", "y" * 20),))
     yield talk.schema()
-    for _ in range(200_000):
+    for _ in range(50_000):
         yield line
     yield talk.batch()
     yield from talk.end()
@@ -50,27 +50,27 @@ def stdout(talk: Talk) -> Iterator[Said]:
 def progress(talk: Talk) -> Iterator[Said]:
     """Send frames that carry nothing, as fast as they go."""
     yield talk.schema()
-    for number in range(200_000):
+    for number in range(50_000):
         yield m.ProgressFrame(requests_total=number)
     yield talk.batch()
     yield from talk.end()
 
 
 def offers(talk: Talk) -> Iterator[Said]:
-    """Offer twenty thousand checkpoints of 64 KiB for nothing at all."""
+    """Offer five thousand checkpoints of 64 KiB for nothing at all."""
     yield talk.schema()
     state = b"s" * 65_536
-    for _ in range(20_000):
+    for _ in range(5_000):
         yield talk.checkpoint(state)
     yield talk.batch()
     yield from talk.end()
 
 
 def empty_batches(talk: Talk) -> Iterator[Said]:
-    """Send fifty thousand batches without a row."""
+    """Send ten thousand batches without a row."""
     yield talk.schema()
     nothing = pa.RecordBatch.from_pylist([], schema=RECORDS)
-    for _ in range(50_000):
+    for _ in range(10_000):
         yield talk.batch_of(nothing)
     yield from talk.end()
 
