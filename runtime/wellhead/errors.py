@@ -25,7 +25,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A stable name of one kind of failure, such as ``Code("WH-EGR-001", "the host is not in the policy")``."""
+    """A stable name of one kind of failure, such as ``Code("WH-XYZ-001", "What that means.")``."""
 
     name: str
     meaning: str

@@ -23,11 +23,11 @@ AGAIN_S = 5.0
 
 
 @contextmanager
-def lent(here: Run, references: Mapping[str, Reference]) -> Iterator[Loan | None]:
+def lent(here: Run, references: Mapping[str, Reference], sensitive: frozenset[str]) -> Iterator[Loan | None]:
     """Borrow what the connection names; None where it names nothing.
 
     By what the loan can be revoked is stored before anything is read (invariant 6), so that a crash between the two
-    leaves nothing that nobody knows of.
+    leaves nothing that nobody knows of. Values of ``sensitive`` slots are struck from everything this run writes.
     """
     if not references:
         yield None
@@ -42,8 +42,7 @@ def lent(here: Run, references: Mapping[str, Reference]) -> Iterator[Loan | None
 
     request = LendRequest(claim.run_id, claim.connection, references, TTL_S)
     with here.host.secrets().lend(request, note) as loan:
-        for value in loan.secrets.values():
-            here.redactor.add(value.value)
+        hide(here, loan.secrets, sensitive)
         failpoints.reach("lease_issued")
         yield loan
     if loan.revocation_error is not None:
@@ -54,6 +53,13 @@ def lent(here: Run, references: Mapping[str, Reference]) -> Iterator[Loan | None
             revocations.remove(tx, loan.accessor)
             runs.note_event(tx, claim.run_id, "secrets.revoked", leases_of(loan))
     failpoints.reach("token_revoked")
+
+
+def hide(here: Run, secrets: Mapping[str, SecretValue], sensitive: frozenset[str]) -> None:
+    """Let the redactor know what may never be written."""
+    for slot, secret in secrets.items():
+        if slot in sensitive:
+            here.redactor.add(secret.value)
 
 
 def leases_of(loan: Loan) -> dict[str, object]:
@@ -80,12 +86,14 @@ def secrets_of(values: Mapping[str, SecretValue]) -> tuple[Secret, ...]:
 
 
 @contextmanager
-def kept(here: Run, loan: Loan | None, session: Session, credentials: Credentials) -> Iterator[None]:
+def kept(
+    here: Run, loan: Loan | None, session: Session, credentials: Credentials, sensitive: frozenset[str]
+) -> Iterator[None]:
     """Renew the loan and rotate its values until leaving."""
     if loan is None or (loan.renew_at is None and loan.rotate_at is None):
         yield
         return
-    keeper = _Keeper(here, loan, session, credentials)
+    keeper = _Keeper(here, loan, session, credentials, sensitive)
     keeper.start()
     try:
         yield
@@ -96,12 +104,15 @@ def kept(here: Run, loan: Loan | None, session: Session, credentials: Credential
 class _Keeper(threading.Thread):
     """Owned and joined by `kept`."""
 
-    def __init__(self, here: Run, loan: Loan, session: Session, credentials: Credentials) -> None:
+    def __init__(
+        self, here: Run, loan: Loan, session: Session, credentials: Credentials, sensitive: frozenset[str]
+    ) -> None:
         super().__init__(name=f"loan-{here.claim.run_id}", daemon=True)
         self._here = here
         self._loan = loan
         self._session = session
         self._credentials = credentials
+        self._sensitive = sensitive
         self._over = threading.Event()
 
     def end(self) -> None:
@@ -132,8 +143,7 @@ class _Keeper(threading.Thread):
 
     def _rotate(self) -> None:
         values = self._loan.rotate()
-        for value in values.values():
-            self._here.redactor.add(value.value)
+        hide(self._here, values, self._sensitive)
         before = self._credentials
         self._credentials = Credentials(
             before.config_json, secrets_of(values), before.hosts, before.probes, before.rotation + 1

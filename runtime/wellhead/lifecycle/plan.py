@@ -72,6 +72,11 @@ class Plan:
         return self.release.manifest
 
     @property
+    def sensitive(self) -> frozenset[str]:
+        """Return the secret slots whose values may never be written anywhere."""
+        return frozenset(name for name, slot in self.manifest.secrets.slots.items() if slot.sensitive)
+
+    @property
     def is_held(self) -> bool:
         """Say whether a hold decided the version."""
         return self.decision.rule == "hold"

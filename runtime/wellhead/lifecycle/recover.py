@@ -17,7 +17,7 @@ from wellhead.engine import reaper
 from wellhead.engine.container import Labels
 from wellhead.ids import ConnectionKey, RunId
 from wellhead.lifecycle.claim import Claim
-from wellhead.registry import generations, revocations, runs, segments
+from wellhead.registry import connections, generations, revocations, runs, segments
 from wellhead.registry.database import Database, Transaction
 from wellhead.secrets.base import SecretStore
 from wellhead.sinks import base
@@ -55,6 +55,9 @@ def recover(
         TransientError: a token of a dead run cannot be revoked now; nothing new may be lent before.
     """
     with database.transaction() as tx:
+        # A folder binds a connection to the hosts that share it: what is staged elsewhere cannot be published here.
+        waiting = bool(segments.unpublished(tx, claim.connection))
+        connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
         pending = [item for run in runs.latest(tx, claim.connection) for item in revocations.all_of(tx, run.run_id)]
         pending = [item for item in pending if item.run_id != claim.run_id and not _runs(tx, item.run_id, clock)]

@@ -311,7 +311,7 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
     """Lend, fence, launch and authenticate; leaving stops, unfences and revokes, in this order."""
     with ExitStack() as scope:
         with here.timeline.step("lend"):
-            loan = scope.enter_context(lend.lent(here, plan.references))
+            loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
             if loan is not None:
                 progress.loans.append(loan)
         with here.timeline.step("fence"):
@@ -322,14 +322,13 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
         credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets))
         with here.timeline.step("authenticate"):
             progress.identity = session.authenticate(credentials)
-        scope.enter_context(lend.kept(here, loan, session, credentials))
+        scope.enter_context(lend.kept(here, loan, session, credentials, plan.sensitive))
         yield session
 
 
 def _read(here: Run, plan: Plan, order: Order, session: Session, offered: OfferedStream, progress: Progress) -> None:
     name = StreamName(offered.name)
     tally = progress.tallies.setdefault(name, Tally())
-    tally.abandoned.clear()
     host, settings = here.host, here.host.settings
     sink = host.sink(plan.connection.sink)
     tools = Tools(

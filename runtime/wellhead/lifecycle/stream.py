@@ -79,13 +79,34 @@ def read_stream(tools: Tools, order: StreamOrder, offered: OfferedStream, tally:
     """
     filters = filters_of(order.selection)
     _check(order, offered, filters)
-    opening = _open(tools, order, offered)
-    generation, plan, units = _plan(tools, order, offered, filters, opening)
-    task = _task(tools, order, offered, filters, generation, plan)
+    if order.selection.write == "replace" and order.selection.mode == "full_refresh":
+        tools.sink.check_replace()
+    try:
+        generation = _read_generation(tools, order, offered, filters, _open(tools, order, offered), tally)
+    except ConfigurationError as error:
+        if error.code != PLAN_STALE:
+            raise
+        # What was planned can no longer be served: the half that was read describes a source that is gone.
+        generation = _read_generation(tools, order, offered, filters, _begin_again(tools, order, offered), tally)
+    if tools.stop.reason is None:
+        finish_table(tools, order.key, generation, order.keep_generations)
+
+
+def _read_generation(
+    tools: Tools,
+    order: StreamOrder,
+    offered: OfferedStream,
+    filters: tuple[Filter, ...],
+    opening: _Opening,
+    tally: Tally,
+) -> int:
+    tally.abandoned.clear()
+    plan = tools.session.read(_order_message(order, offered, filters, opening))
+    units = opening.units or _store_plan(tools, order, opening.generation, plan)
+    task = _task(tools, order, offered, filters, opening.generation, plan)
     _repeat_checkpoints(tools, task.read_id, units)
     _read_units(tools, order, task, units, tally)
-    if tools.stop.reason is None:
-        finish_table(tools, order.key, task.context.generation, order.keep_generations)
+    return opening.generation.number
 
 
 def filters_of(selection: StreamSelection) -> tuple[Filter, ...]:
@@ -184,25 +205,16 @@ def _resumable(
     return tuple(run_state.load(tx, order.key, current.number))
 
 
-def _plan(
-    tools: Tools, order: StreamOrder, offered: OfferedStream, filters: tuple[Filter, ...], opening: _Opening
-) -> tuple[generations.Generation, ReadPlan, tuple[run_state.UnitState, ...]]:
-    ask = _order_message(order, offered, filters, opening)
-    if opening.units is None:
-        plan = tools.session.read(ask)
-        return opening.generation, plan, _store_plan(tools, order, opening.generation, plan)
-    try:
-        return opening.generation, tools.session.read(ask), opening.units
-    except ConfigurationError as error:
-        if error.code != PLAN_STALE:
-            raise
+def _begin_again(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
     with tools.database.transaction() as tx:
-        mode = opening.generation.basis.mode
+        current = generations.current(tx, order.key)
+        mode = "full_refresh" if current is None else current.basis.mode
         generation = generations.begin(tx, order.key, _basis(order, offered, mode), tools.claim.run_id)
-        segments.discard(tx, order.key, opening.generation.number)
-    again = _Opening(generation, None)
-    plan = tools.session.read(_order_message(order, offered, filters, again))
-    return generation, plan, _store_plan(tools, order, generation, plan)
+        if current is not None and current.status == "open":
+            segments.discard(tx, order.key, current.number)
+    if current is not None and current.status == "open" and current.basis.write == "replace":
+        tools.sink.discard_generation(order.key, current.number)
+    return _Opening(generation, None)
 
 
 def _order_message(
