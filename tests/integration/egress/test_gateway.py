@@ -15,6 +15,8 @@ from tests.parts import wait_until
 from wellhead.egress import gateway
 from wellhead.egress.network import AuditRecord, Fence
 from wellhead.egress.policy import Grant, Rule
+from wellhead.engine.container import Seal
+from wellhead.errors import ConfigurationError
 
 pytestmark = [pytest.mark.real, pytest.mark.engines]
 
@@ -353,3 +355,44 @@ def test_the_gateway_serves_without_any_privilege(fenced: Fenced, world: World) 
             check=True,
         )
     assert done.stdout.split() == [str(gateway.UID), "0" * 16, "0" * 16]
+
+
+def test_the_gateway_shows_the_run_no_port_but_that_of_dns(fenced: Fenced, inside: Inside) -> None:
+    text = TRY + (
+        "own = open('/etc/resolv.conf').read().split()[1]\n"
+        "def reached(port):\n"
+        "    try: dial(own, port, 3).close()\n"
+        "    except OSError as exc: return errno.errorcode.get(exc.errno, 'timeout')\n"
+        "    return 'connected'\n"
+        f"print(json.dumps([reached(port) for port in (53, {gateway.SPLICE_PORT}, 22)]))"
+    )
+    with fenced(Rule("api.good.test", ECHO, private=True)) as fence:
+        assert inside.json(fence, text) == ["connected", "ECONNREFUSED", "ECONNREFUSED"]
+
+
+def test_the_gateway_forwards_nothing_by_itself(fenced: Fenced, world: World) -> None:
+    with fenced(Rule("api.good.test", ECHO, private=True)) as fence:
+        execute = ["docker", "--host", world.host, "exec", fence.gateway_id]
+        rules = subprocess.run(
+            [*execute, "nft", "list", "chain", "inet", "wellhead", "c_fwd"], capture_output=True, text=True, check=True
+        )
+        forwarding = subprocess.run(
+            [*execute, "python3", "-I", "-c", "print(open('/proc/sys/net/ipv4/ip_forward').read())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "hook forward priority filter; policy drop;" in rules.stdout
+    assert forwarding.stdout.strip() == "0"
+
+
+def test_a_gateway_that_cannot_set_its_rules_lets_no_run_begin(
+    fenced: Fenced, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wellhead.egress.network.Seal", lambda **fields: Seal(**{**fields, "capabilities": ()}))
+    before = {network.id for network in inside.engine.networks()}
+    with pytest.raises(ConfigurationError) as caught, fenced(Rule("api.good.test", ECHO)):
+        pass
+    assert caught.value.code.name == "WH-EGR-001"
+    assert "Operation not permitted" in caught.value.message
+    assert {network.id for network in inside.engine.networks()} == before

@@ -184,6 +184,15 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return near, far
 
 
+def test_the_more_pipes_there_are_the_less_each_may_hold_back() -> None:
+    buffer = gateway.Buffer()
+    held = 0
+    for buffer.pipes in range(1, 2 * gateway.MAX_CONNECTIONS + 1):
+        held += len(buffer.room())
+    assert len(buffer.room()) >= 16384
+    assert held < 80 << 20
+
+
 class TestSplice:
     """Bytes and ends, both ways."""
 
@@ -201,7 +210,7 @@ class TestSplice:
 
         async def main() -> tuple[bytes, tuple[int, int, str]]:
             talking = asyncio.get_running_loop().run_in_executor(None, talk)
-            ended = await gateway.splice(inner, outer, b"hello, ")
+            ended = await gateway.splice(inner, outer, b"hello, ", gateway.Buffer())
             return await talking, ended
 
         with client, inner, server, outer:
@@ -226,7 +235,7 @@ class TestSplice:
         async def main() -> Any:
             loop = asyncio.get_running_loop()
             sending, receiving = loop.run_in_executor(None, send), loop.run_in_executor(None, receive)
-            ended = await gateway.splice(inner, outer, b"")
+            ended = await gateway.splice(inner, outer, b"", gateway.Buffer())
             await sending
             return await receiving, ended
 
@@ -242,7 +251,7 @@ class TestSplice:
         breaking, waiting = {"client": (client, server), "server": (server, client)}[who]
 
         async def main() -> Any:
-            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b""))
+            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b"", gateway.Buffer()))
             await asyncio.sleep(0)
             gateway.reset(breaking)
             breaking.close()
@@ -259,7 +268,7 @@ class TestSplice:
         server, outer = pair()
 
         async def main() -> Any:
-            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b"abc"))
+            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b"abc", gateway.Buffer()))
             loop = asyncio.get_running_loop()
             assert await loop.run_in_executor(None, server.recv, 3) == b"abc"
             splicing.cancel()
