@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -62,6 +64,7 @@ class Batcher:
         """
         self.schema = schema
         self._struct = pa.struct(list(schema))
+        self._exact = _exact_kinds(schema)
         self._names = frozenset(schema.names)
         self._required = tuple(field.name for field in schema if not field.nullable)
         self._key = tuple(name for name in primary_key if name in self._names)
@@ -149,7 +152,9 @@ class Batcher:
 
     def _columns(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
         try:
-            batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._struct))
+            # pyarrow cuts 1.9 to 1 for an integer column and drops the time of a date column without a word.
+            exact = all({type(row.get(name)) for row in rows} <= kinds for name, kinds in self._exact.items())
+            batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._struct)) if exact else self._repaired(rows)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             batch = self._repaired(rows)
         if self._required and any(batch.column(name).null_count for name in self._required):
@@ -262,8 +267,38 @@ def _scalar(value: Any, kind: pa.DataType) -> Any:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     if isinstance(value, str) and _is_parsed(kind):
         return pa.scalar(value, pa.string()).cast(kind).as_py()
+    if _changes(value, kind):
+        raise ValueError(f"a {type(value).__name__} does not fit {kind} unchanged")
     pa.array([value], kind)
     return value
+
+
+def _exact_kinds(schema: pa.Schema) -> dict[str, set[type]]:
+    """Return, for the columns pyarrow would change values for, the Python types it takes as they are."""
+    kinds: dict[str, set[type]] = {}
+    for field in schema:
+        if pa.types.is_integer(field.type):
+            kinds[field.name] = {int, type(None)}
+        elif pa.types.is_floating(field.type):
+            kinds[field.name] = {float, int, type(None)}
+        elif pa.types.is_date(field.type):
+            kinds[field.name] = {date, type(None)}
+        elif pa.types.is_timestamp(field.type) and field.type.unit in ("s", "ms"):
+            kinds[field.name] = {type(None)}
+    return kinds
+
+
+def _changes(value: Any, kind: pa.DataType) -> bool:
+    """Say whether pyarrow would take ``value`` for ``kind`` and quietly make another one of it."""
+    if pa.types.is_integer(kind):
+        return isinstance(value, bool) or (isinstance(value, float | Decimal) and value != int(value))
+    if pa.types.is_floating(kind):
+        return isinstance(value, bool)
+    if pa.types.is_date(kind):
+        return isinstance(value, datetime)
+    if pa.types.is_timestamp(kind) and isinstance(value, datetime):
+        return bool(value.microsecond % {"s": 1_000_000, "ms": 1_000}.get(kind.unit, 1))
+    return False
 
 
 def _is_parsed(kind: pa.DataType) -> bool:

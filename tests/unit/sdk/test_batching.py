@@ -206,3 +206,26 @@ def test_a_row_is_shown_as_json_whatever_it_holds() -> None:
 def test_what_is_no_record_is_refused() -> None:
     with pytest.raises(Fatal, match="not str"):
         list(batching.as_batches("row"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.int64(), 1.9),
+        (pa.int64(), Decimal("1.9")),
+        (pa.int64(), True),
+        (pa.float64(), True),
+        (pa.date32(), datetime(2024, 1, 2, 3, 4, tzinfo=UTC)),
+        (pa.timestamp("s", "UTC"), datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+    ],
+)
+def test_sets_aside_a_value_that_would_be_changed_without_a_word(kind: pa.DataType, value: object) -> None:
+    rejected: list[Reject] = []
+    shipped: list[pa.RecordBatch] = []
+    batcher = Batcher(
+        pa.schema([pa.field("n", kind)]), (), lambda batch, _: shipped.append(batch), rejected.append, lambda _: None
+    )
+    batcher.add_rows([{"n": value}, {"n": None}])
+    batcher.flush()
+    assert [reject.column for reject in rejected] == ["n"]
+    assert [batch.to_pylist() for batch in shipped] == [[{"n": None}]]
