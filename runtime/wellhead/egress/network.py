@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from wellhead.egress.address import Address
-from wellhead.egress.gateway import Configuration
+from wellhead.egress.kernel import Configuration
 from wellhead.egress.policy import Grant, Policy, Rule
 from wellhead.engine import folders
 from wellhead.engine.client import ConflictError, Container, Engine, NetworkSpec
@@ -59,7 +59,18 @@ STOP_S = 5.0
 #: Slots to try before giving up: each failure means that another run took one between our look and our wish.
 TRIES = 8
 
-_FILES = ("address.py", "dns.py", "gateway.py", "policy.py", "tls.py")
+_FILES = (
+    "address.py",
+    "audit.py",
+    "dns.py",
+    "gateway.py",
+    "kernel.py",
+    "names.py",
+    "policy.py",
+    "resolver.py",
+    "splice.py",
+    "tls.py",
+)
 _HOME = "opt/wellhead"
 _CONFIGURATION = "/etc/wellhead/gateway.json"
 #: -S: no site packages to look through, which is a third of the start.

@@ -12,7 +12,7 @@ import pytest
 from tests.containers import created, program
 from tests.integration.egress.conftest import ECHO, HOLDS, OUTSIDE, RESETS, SOURCE, TLS, Fenced, Inside, World
 from tests.parts import wait_until
-from wellhead.egress import gateway
+from wellhead.egress import audit, kernel, names
 from wellhead.egress.network import AuditRecord, Fence
 from wellhead.egress.policy import Grant, Rule
 from wellhead.engine.container import Seal
@@ -251,7 +251,7 @@ print(json.dumps([flood, echo("api.good.test", {ECHO}, 4)]))
 """
     )
     with fenced(Rule("*.wild.test", ECHO, private=True), Rule("api.good.test", ECHO, private=True)) as fence:
-        assert inside.json(fence, text, within_s=100) == [gateway.MAX_CHILDREN, 4]
+        assert inside.json(fence, text, within_s=100) == [names.MAX_CHILDREN, 4]
         fence.close()
         assert {record.reason for record in fence.audit() if record.kind == "name"} == {"too_many_names"}
 
@@ -268,8 +268,8 @@ for n in range(400):
     with fenced(Rule("api.good.test", ECHO, private=True)) as fence:
         inside.run(fence, text)
         records = fence.close()
-    assert len(records) == gateway.MAX_DENIED_NAMES
-    assert fence.unrecorded_names == 400 - gateway.MAX_DENIED_NAMES
+    assert len(records) == audit.MAX_DENIED_NAMES
+    assert fence.unrecorded_names == 400 - audit.MAX_DENIED_NAMES
 
 
 def test_a_full_record_closes_everything(fenced: Fenced, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_the_gateway_serves_without_any_privilege(fenced: Fenced, world: World) 
             text=True,
             check=True,
         )
-    assert done.stdout.split() == [str(gateway.UID), "0" * 16, "0" * 16]
+    assert done.stdout.split() == [str(kernel.UID), "0" * 16, "0" * 16]
 
 
 def test_the_gateway_shows_the_run_no_port_but_that_of_dns(fenced: Fenced, inside: Inside) -> None:
@@ -364,7 +364,7 @@ def test_the_gateway_shows_the_run_no_port_but_that_of_dns(fenced: Fenced, insid
         "    try: dial(own, port, 3).close()\n"
         "    except OSError as exc: return errno.errorcode.get(exc.errno, 'timeout')\n"
         "    return 'connected'\n"
-        f"print(json.dumps([reached(port) for port in (53, {gateway.SPLICE_PORT}, 22)]))"
+        f"print(json.dumps([reached(port) for port in (53, {kernel.SPLICE_PORT}, 22)]))"
     )
     with fenced(Rule("api.good.test", ECHO, private=True)) as fence:
         assert inside.json(fence, text) == ["connected", "ECONNREFUSED", "ECONNREFUSED"]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wellhead.egress import dns
-from wellhead.egress.gateway import Answering, Audit, Names
+from wellhead.egress.audit import Audit
+from wellhead.egress.names import Answering, Names
 from wellhead.egress.policy import Policy, Rule
 
 QUERY = dns.write_query(4660, "api.good.test", dns.A)

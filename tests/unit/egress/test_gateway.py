@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from wellhead.egress import gateway
-from wellhead.egress.gateway import Audit, AuditFullError, Configuration, Names, Resolver, UnresolvableError
+from wellhead.egress import audit, gateway, kernel, splice
+from wellhead.egress.audit import Audit, AuditFullError
+from wellhead.egress.kernel import Configuration
+from wellhead.egress.names import Names
 from wellhead.egress.policy import Grant, Policy, Rule
+from wellhead.egress.resolver import Resolver, UnresolvableError
 
 POOL = IPv4Network("198.18.7.128/25")
 CONFIGURATION = Configuration(
@@ -36,7 +39,7 @@ def test_a_configuration_comes_back_from_its_document() -> None:
 
 
 def test_the_rules_open_grants_for_their_ports_and_the_resolver_alone() -> None:
-    rules = gateway.rules(CONFIGURATION, "eth0")
+    rules = kernel.rules(CONFIGURATION, "eth0")
     assert "ip daddr 10.1.2.3/32 tcp dport { 5432, 5433 } accept" in rules
     assert "ip daddr 10.0.0.53 meta l4proto { tcp, udp } th dport 53 accept" in rules
     assert rules.count("policy drop") == 3
@@ -47,28 +50,28 @@ class TestAudit:
 
     def test_a_line_that_no_longer_fits_is_refused_and_so_is_every_later_one(self) -> None:
         lines: list[bytes] = []
-        audit = Audit(300, lines.append)
-        audit.connection(host="a.test")
+        record = Audit(300, lines.append)
+        record.connection(host="a.test")
         with pytest.raises(AuditFullError):
-            audit.connection(host="b" * 300)
+            record.connection(host="b" * 300)
         with pytest.raises(AuditFullError):
-            audit.connection(host="c.test")
+            record.connection(host="c.test")
         assert [json.loads(line)["host"] for line in lines] == ["a.test"]
-        assert audit.is_full
+        assert record.is_full
 
     def test_a_denied_name_is_written_once(self) -> None:
         lines: list[bytes] = []
-        audit = Audit(1 << 20, lines.append)
+        record = Audit(1 << 20, lines.append)
         for _ in range(3):
-            audit.denied_name("evil.test", "unlisted_host")
+            record.denied_name("evil.test", "unlisted_host")
         assert len(lines) == 1
 
     def test_beyond_their_bound_denied_names_are_counted(self) -> None:
         lines: list[bytes] = []
-        audit = Audit(1 << 20, lines.append)
-        for number in range(gateway.MAX_DENIED_NAMES + 7):
-            audit.denied_name(f"n{number}.test", "unlisted_host")
-        assert (len(lines), audit.unrecorded_names) == (gateway.MAX_DENIED_NAMES, 7)
+        record = Audit(1 << 20, lines.append)
+        for number in range(audit.MAX_DENIED_NAMES + 7):
+            record.denied_name(f"n{number}.test", "unlisted_host")
+        assert (len(lines), record.unrecorded_names) == (audit.MAX_DENIED_NAMES, 7)
 
 
 class TestNames:
@@ -169,7 +172,7 @@ class TestResolver:
             run(resolving(answer, lambda resolver: resolver.resolve("a.test")))
 
     def test_a_resolver_that_keeps_silent_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gateway, "RESOLVE_TRY_S", 0.02)
+        monkeypatch.setattr("wellhead.egress.resolver.TRY_S", 0.02)
         with pytest.raises(UnresolvableError, match="resolver_failed"):
             run(resolving(lambda query: None, lambda resolver: resolver.resolve("a.test")))
 
@@ -185,7 +188,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def test_the_more_pipes_there_are_the_less_each_may_hold_back() -> None:
-    buffer = gateway.Buffer()
+    buffer = splice.Buffer()
     held = 0
     for buffer.pipes in range(1, 2 * gateway.MAX_CONNECTIONS + 1):
         held += len(buffer.room())
@@ -210,7 +213,7 @@ class TestSplice:
 
         async def main() -> tuple[bytes, tuple[int, int, str]]:
             talking = asyncio.get_running_loop().run_in_executor(None, talk)
-            ended = await gateway.splice(inner, outer, b"hello, ", gateway.Buffer())
+            ended = await splice.splice(inner, outer, b"hello, ", splice.Buffer())
             return await talking, ended
 
         with client, inner, server, outer:
@@ -235,7 +238,7 @@ class TestSplice:
         async def main() -> Any:
             loop = asyncio.get_running_loop()
             sending, receiving = loop.run_in_executor(None, send), loop.run_in_executor(None, receive)
-            ended = await gateway.splice(inner, outer, b"", gateway.Buffer())
+            ended = await splice.splice(inner, outer, b"", splice.Buffer())
             await sending
             return await receiving, ended
 
@@ -251,9 +254,9 @@ class TestSplice:
         breaking, waiting = {"client": (client, server), "server": (server, client)}[who]
 
         async def main() -> Any:
-            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b"", gateway.Buffer()))
+            splicing = asyncio.ensure_future(splice.splice(inner, outer, b"", splice.Buffer()))
             await asyncio.sleep(0)
-            gateway.reset(breaking)
+            splice.reset(breaking)
             breaking.close()
             return await splicing
 
@@ -268,7 +271,7 @@ class TestSplice:
         server, outer = pair()
 
         async def main() -> Any:
-            splicing = asyncio.ensure_future(gateway.splice(inner, outer, b"abc", gateway.Buffer()))
+            splicing = asyncio.ensure_future(splice.splice(inner, outer, b"abc", splice.Buffer()))
             loop = asyncio.get_running_loop()
             assert await loop.run_in_executor(None, server.recv, 3) == b"abc"
             splicing.cancel()
