@@ -16,8 +16,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One result a step that was killed, the last one killed nowhere."""
     script = Path(__file__).parent / "crash.py"
     folder = tmp_path_factory.mktemp("crash")
-    output = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=True).stdout
-    return [json.loads(line) for line in output.splitlines()]
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_every_step_was_tried(results: list[dict[str, Any]]) -> None:
