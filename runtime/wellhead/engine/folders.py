@@ -33,12 +33,26 @@ SOCKET_NAME = "c.sock"
 _TMPFS_OPTIONS = f"size=1m,nr_inodes=64,mode=0700,uid={CONNECTOR_UID},gid={CONNECTOR_UID}"
 _NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _DETACH = 2
-#: The throw-away container runs this in the folder's place; Python is in every base of ours.
-_EMPTY = (
-    "import os, shutil, sys\n"
-    "for e in os.scandir('/sweep'):\n"
-    "    shutil.rmtree(e.path) if e.is_dir(follow_symlinks=False) else os.unlink(e.path)\n"
-)
+#: The throw-away container runs this in the folder's place; Python is in every base of ours. Step by step and by short
+#: names, since a hostile tree may be deeper than a path or a call stack may be long, and closed to its own owner.
+_EMPTY = """
+import os
+os.chdir("/sweep")
+above = []
+while True:
+    for entry in list(os.scandir(".")):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.name, 0o700)
+            os.chdir(entry.name)
+            above.append(entry.name)
+            break
+        os.unlink(entry.name)
+    else:
+        if not above:
+            break
+        os.chdir("..")
+        os.rmdir(above.pop())
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +179,7 @@ def remove(engine: Engine, folder: Folder) -> None:
         shutil.rmtree(folder.path)
     except FileNotFoundError:
         pass
-    except PermissionError:
+    except (OSError, RecursionError):
         _sweep(engine, folder)
         shutil.rmtree(folder.path, ignore_errors=True)
     if folder.path.exists():
