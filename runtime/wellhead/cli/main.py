@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import typer
@@ -84,8 +85,21 @@ def program() -> None:
     """Hold the commands; there is nothing to do before one of them."""
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Says that pandas is not installed.
+
+    Arrow imports it, where it is, at the first value it converts, to tell a list from a Series: 0.6 s of a run that
+    holds neither. Nanoseconds would also become another type where it happens to be installed.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is kept out of this program", name=fullname)
+
+
 def main() -> None:
     """Run one command and exit with its code; every error of ours is told in words, never as a traceback."""
+    sys.meta_path.insert(0, _WithoutPandas())
     try:
         app(prog_name="wellhead")
     except WellheadError as error:
