@@ -234,6 +234,13 @@ def test_a_statement_about_other_contents_is_refused(shop: Any, change: dict[str
     assert refusal(shop, built).code.name == code
 
 
+def test_an_image_manifest_that_was_not_signed_is_refused(shop: Any) -> None:
+    built = shop.make()
+    signed = {PLATFORM: layout.ImageDigests(Digest("sha256:" + "3" * 64), built.images[PLATFORM].config)}
+    verify.attach(shop.store, dataclasses.replace(shop.statement(built), images=signed), shop.key)
+    assert "image manifest" in refusal(shop, built).message
+
+
 def test_a_config_that_was_not_signed_is_refused(shop: Any) -> None:
     built = shop.make()
     signed = {PLATFORM: layout.ImageDigests(built.images[PLATFORM].manifest, Digest("sha256:" + "3" * 64))}
