@@ -3,7 +3,8 @@
     trust.yaml ─▶ signature ─▶ statement ─▶ index ─▶ image manifest ─▶ config = the image id the Engine must show
                                      └────▶ connector manifest            └─▶ layers, hashed when an Engine gets them
 
-Layers are not read here: a launch from a loaded image costs a few small files.
+Invariant 12: what was verified is what runs. Layers are not read here, but hashed on their way into an Engine, so that
+a launch from a loaded image costs a few small files.
 """
 
 from __future__ import annotations
