@@ -1,7 +1,8 @@
 """What a manifest may say: one frozen model per section of ``manifest.yaml``.
 
-Strict (invariant 16): a key that is not here is refused, so that a typing mistake never becomes a silent default. Keys that start with
-``x-`` are the author's own and are left alone. Whether the sections agree with each other is `lint`'s question.
+Strict (invariant 16): a key that is not here is refused, so that a typing mistake never becomes a silent default. Keys
+that start with ``x-`` are the author's own and are left alone. Whether the sections agree with each other is for
+`lint` to say.
 """
 
 from __future__ import annotations
