@@ -116,7 +116,7 @@ def test_a_grant_holds_for_its_ports_and_for_private_rules_alone() -> None:
     granted = ip_address("10.1.2.3")
     assert POLICY.judge(POLICY.rules[2], granted).reason == "granted"
     assert POLICY.judge(Rule("pg.good.test", 5433, private=True), granted).reason == "private"
-    assert POLICY.judge(API, granted).reason == "private"
+    assert POLICY.judge(Rule("pg.good.test", 5432), granted).reason == "private"
 
 
 def test_a_policy_whose_hosts_all_wait_for_approval_opens_nothing() -> None:
