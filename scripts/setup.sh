@@ -11,7 +11,8 @@ stamp=.venv/.setup-$(cat requirements.lock "${projects[@]}" | sha256sum | cut -c
 uv=$(scripts/uv.sh)
 # A folder that was moved or copied holds an interpreter that no longer starts.
 .venv/bin/python -c '' 2>/dev/null || "$uv" venv --quiet --clear --python '>=3.11' .venv
-"$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+# Compiled here: a machine that sets PYTHONDONTWRITEBYTECODE would compile all of it again in every run, for two seconds.
+"$uv" pip sync --quiet --python .venv/bin/python --compile-bytecode --require-hashes requirements.lock
 members=()
 for project in "${projects[@]}"; do members+=(-e "$(dirname "$project")"); done
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation "${members[@]}"
