@@ -12,10 +12,13 @@ from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.plan import choose
+from wellhead.manifest.versions import Range
 from wellhead.registry import catalog_events, channels, connections, definitions
 from wellhead.registry.database import Transaction
 
 NOTHING_EARLIER = Code("WH-CAT-060", "There is no earlier release to go back to.")
+
+PINNED = Code("WH-CAT-061", "A connection that is pinned by its file cannot be held.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,6 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
                     index_digest=release.index_digest,
                     who=order.who,
                     reason=order.reason,
-                    is_rollback=True,
                 )
         catalog_events.note(
             tx, "rolled_back", connector_id, who=order.who, version=to, details={"reason": order.reason}
@@ -106,6 +108,13 @@ def _onboard(tx: Transaction, file: ConnectionFile) -> None:
 
 def _hold(tx: Transaction, file: ConnectionFile, order: Order) -> Back:
     connector_id = ConnectorId(file.connection.connector)
+    if Range.parse(file.connection.version).exact is not None:
+        raise ConfigurationError(
+            f"{file.connection.name!r} is pinned to {file.connection.version} by its file, which beats a hold",
+            code=PINNED,
+            hint="write the version you want into the file",
+            place=file.document.place(("version",)),
+        )
     row = connections.get(tx, file.key)
     before = None if row.resolved is None else row.resolved.version
     to = order.to or _before(tx, connector_id, before)

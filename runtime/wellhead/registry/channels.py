@@ -23,7 +23,6 @@ class Pointer:
     index_digest: Digest
     who: str
     reason: str
-    is_rollback: bool
     at: datetime
 
 
@@ -36,9 +35,8 @@ def point(
     index_digest: Digest,
     who: str,
     reason: str,
-    is_rollback: bool = False,
 ) -> Pointer:
-    """Let a channel point to a release from now on; a rollback takes what is higher out of the channel."""
+    """Let a channel point to a release from now on."""
     row = tx.execute(
         sa.insert(table)
         .values(
@@ -48,7 +46,6 @@ def point(
             index_digest=index_digest,
             who=who,
             reason=reason,
-            is_rollback=is_rollback,
             pointed_at=tx.time(),
         )
         .returning(table)
@@ -77,6 +74,5 @@ def _pointer(row: sa.Row[Any]) -> Pointer:
         row.index_digest,
         row.who,
         row.reason,
-        row.is_rollback,
         row.pointed_at,
     )

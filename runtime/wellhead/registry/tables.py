@@ -142,7 +142,6 @@ channels = Table(
     Column("index_digest", String, nullable=False),
     Column("who", String, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("is_rollback", Boolean, nullable=False),
     Column("pointed_at", Utc, nullable=False),
     Index(None, "connector_id", "channel", "id"),
 )

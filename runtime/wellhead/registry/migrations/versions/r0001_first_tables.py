@@ -54,7 +54,6 @@ def upgrade() -> None:
         sa.Column("index_digest", sa.String(), nullable=False),
         sa.Column("who", sa.String(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("is_rollback", sa.Boolean(), nullable=False),
         sa.Column("pointed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_channels")),
     )
