@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wellhead.catalog.trust import Trust
     from wellhead.egress.network import Fencer
     from wellhead.engine.client import Engine
+    from wellhead.images.build import Inputs
     from wellhead.images.layout import Layout
     from wellhead.lifecycle.host import Host
     from wellhead.registry.database import Database
@@ -132,6 +133,18 @@ class App:
         from wellhead.catalog import trust
 
         return trust.load(self.settings.path(self.settings.trust))
+
+    @property
+    def keys_folder(self) -> Path:
+        """Return where this project's own signing keys are kept."""
+        return self.folder / "keys"
+
+    def image_inputs(self, sdk: Path | None = None, *, refresh_base: bool = False) -> Inputs:
+        """Return what images are made from, making the base where the cache has none."""
+        from wellhead.images import base, build
+
+        made = base.rootfs((), self.cache, refresh=refresh_base)
+        return build.Inputs(made, sdk or build.installed_sdk(), self.cache)
 
     @cached_property
     def secrets(self) -> SecretStore:

@@ -60,7 +60,7 @@ def list_releases(
                 row["status"],
                 ", ".join(row["channels"]),
                 row["digest"][:19],
-                row["published_at"][:19].replace("T", " ") + "Z",
+                str(row["published_at"])[:19].replace("T", " ") + "Z",
             )
             for row in rows
         ],
