@@ -447,7 +447,7 @@ def encode_frame(value: m.Frame) -> bytes:
     """Encode one frame."""
     if isinstance(value, m.BatchFrame):
         return _encode_batch(value)
-    return _frame(value).SerializeToString()
+    return _frame(value).SerializeToString(deterministic=True)
 
 
 # A batch is put together and taken apart by hand: through the generated message its bytes are copied twice more each
@@ -459,7 +459,7 @@ _IPC_IN_BATCH = b"\x2a"  # field 5 of BatchFrame, length-delimited
 def _encode_batch(value: m.BatchFrame) -> bytes:
     before = pb.BatchFrame(batch_no=value.batch_no, stream=value.stream, rows=value.rows, crc32c=value.crc32c)
     after = pb.BatchFrame(read_at=_timestamp(value.read_at), raw_ref=value.raw_ref)
-    head, tail = before.SerializeToString(), after.SerializeToString()
+    head, tail = before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)
     if value.arrow_ipc:
         head += _IPC_IN_BATCH + _varint(len(value.arrow_ipc))
     size = len(head) + len(value.arrow_ipc) + len(tail)

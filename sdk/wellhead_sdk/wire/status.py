@@ -127,7 +127,7 @@ def _code_name(number: int) -> str:
 
 def encode(failure: m.Failure) -> bytes:
     """Encode ``failure`` for the trailing metadata of an RPC."""
-    encoded: bytes = status_of(failure).SerializeToString()
+    encoded: bytes = status_of(failure).SerializeToString(deterministic=True)
     return encoded
 
 
