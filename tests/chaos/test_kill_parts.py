@@ -91,6 +91,7 @@ def test_a_killed_part_loses_nothing(workshop: Project, mortal: Source, tmp_path
         wait_until(MOMENTS[moment](project), what=f"the run is {moment}")
         KILLS[part](mortal)
         assert running.wait(120) in RECOVERABLE
+    project.age_staged()
     outcome = project.run(CONNECTION, "--if-running", "wait")
     assert outcome.exit_code == 0, outcome.stderr
     assert_complete(project, mortal, CONNECTION)

@@ -28,6 +28,7 @@ def test_three_kills_at_one_place_lose_nothing(project: Project, source: Source,
     before = left(source, connection)
     for _ in range(3):
         assert run(project, connection, place) == -9, f"{place} was not reached"
+    project.age_staged()
     run(project, connection)
     assert_complete(project, source, connection)
     assert left(source, connection) == before
@@ -45,6 +46,7 @@ def test_kills_at_different_places_of_one_run_lose_nothing(
     before = left(source, connection)
     for place in places:
         run(project, connection, place)
+    project.age_staged()
     run(project, connection)
     assert_complete(project, source, connection)
     assert left(source, connection) == before

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ from wellhead.clock import SystemClock
 from wellhead.errors import WellheadError
 from wellhead.session.client import Deadlines, Session, require_release
 from wellhead.session.stream import Batch
+from wellhead_hostile.frames import Said, Talk
 from wellhead_hostile.modes import MODES
-from wellhead_hostile.service import Connector
+from wellhead_hostile.service import Connector, Mode
 from wellhead_sdk.wire import messages as m
 
 HERE = Path(__file__).parent.parent
@@ -102,10 +104,19 @@ def test_what_breaks_no_promise_of_the_protocol_passes_the_session(mode: str, tm
         assert converse(session, mode) in (0, 10)
 
 
-def test_a_connector_that_only_logs_is_not_silent(tmp_path: Path) -> None:
-    """Its fifty thousand lines take seconds; each is a frame, and so a sign of life."""
-    with session_with("log_flood", tmp_path, Deadlines(silence_s=0.5)) as session:
-        assert converse(session, "log_flood") == 10
+def test_a_connector_that_only_logs_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks for longer than it may be silent, a line at a time; each is a frame, and so a sign of life."""
+
+    def chatters(talk: Talk) -> Iterator[Said]:
+        yield talk.schema()
+        for _ in range(6):
+            time.sleep(0.5)  # the connector's own pace, in its own thread
+            yield m.LogFrame(m.LogLevel.INFO, "still at it")
+        yield from talk.end()
+
+    monkeypatch.setitem(MODES, "chatters", Mode(emit=chatters))
+    with session_with("chatters", tmp_path, Deadlines(silence_s=2.0)) as session:
+        assert converse(session, "chatters") == 0
 
 
 def test_every_form_of_the_secret_is_said(tmp_path: Path) -> None:
