@@ -422,7 +422,7 @@ def _control(value: m.Control) -> pb.EmitRequest:
         case m.Credit():
             return pb.EmitRequest(credit=pb.Credit(bytes=value.size_bytes))
         case m.Stop():
-            deadline_ms = math.ceil(value.deadline_s * 1000)
+            deadline_ms = math.ceil(round(value.deadline_s * 1000, 6))
             return pb.EmitRequest(stop=pb.Stop(mode=_number(value.mode), deadline_ms=deadline_ms))
         case _:
             assert_never(value)
