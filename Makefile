@@ -145,6 +145,6 @@ changelog: ## Assemble changelog.d/ into CHANGELOG.md; VERSION=0.1.0
 
 .PHONY: clean
 clean: ## Remove containers, networks and files made here; .venv stays
-	@if [ -x .venv/bin/wellhead ] && [ "$$(scripts/engine.sh status)" != none ]; then wellhead clean; fi
+	@if [ -x .venv/bin/wellhead ] && [ "$$(scripts/engine.sh status)" != none ]; then scripts/clean.sh; fi
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov build dist
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -26,11 +26,7 @@ for slice in check test-unit test-real test-chaos test-e2e; do
   make --no-print-directory "$slice" || failed+=("$slice")
 done
 echo "== cleaning"
-project=$(mktemp -d)
-.venv/bin/wellhead init "$project" >"$project/said"
-# --force: the suite's own projects are gone, and with them what their registries knew.
-.venv/bin/wellhead clean --force --config "$project/wellhead.yaml" || failed+=("clean")
-rm -rf "$project"
+scripts/clean.sh || failed+=("clean")
 "$python" scripts/leftovers.py compare "$snapshot" || failed+=("leftovers")
 
 if [ ${#failed[@]} -gt 0 ]; then
