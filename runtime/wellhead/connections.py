@@ -53,6 +53,11 @@ class StreamSelection(BaseModel):
             for operator in conditions:
                 if operator not in OPERATORS:
                     raise ValueError(f"{column}: {operator!r} is not one of {' '.join(OPERATORS)}")
+                value = conditions[operator]
+                if isinstance(value, list) != (operator == "in"):
+                    raise ValueError(f"{column}: `in` takes a list of values, every other operator takes one value")
+                if operator == "is_null" and not isinstance(value, bool):
+                    raise ValueError(f"{column}: is_null takes true or false")
         return filters
 
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from wellhead.registry import connections, runs
 from wellhead.registry.database import FENCED, Database
 
 HELD = Code("WH-RUN-001", "The connection is being run by somebody else.")
+#: A probe speaks three times in so many seconds.
+PROBE_HEARTBEAT_S = 60.0
 CANCEL_EVENT = "connector.run.cancel_requested"
 
 
@@ -40,6 +42,10 @@ class Claim:
     def is_probe(self) -> bool:
         """Say whether this claim may never commit."""
         return self.epoch == 0
+
+
+class AlreadyDoneError(Exception):
+    """A run succeeded under the same logical id; nothing was claimed."""
 
 
 class HeldError(TransientError):
@@ -88,6 +94,7 @@ def claimed(
 
     Raises:
         HeldError: somebody else has it.
+        AlreadyDoneError: what is asked for was done by then.
     """
     run_id = new_run_id(clock.now())
     connector = ConnectorId(file.connection.connector)
@@ -104,6 +111,10 @@ def claimed(
         lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
         if isinstance(lease, connections.Holder):
             raise HeldError(file.key, lease)
+        # Asked under the lease, so that of two calls at once the later one sees what the earlier one did.
+        before = None if logical_run_id is None else runs.by_logical_id(tx, file.key, logical_run_id)
+        if before is not None and before.status == "succeeded":
+            raise AlreadyDoneError
         runs.start(
             tx,
             runs.Start(
@@ -125,7 +136,8 @@ def claimed(
     finally:
         keeper.end()
         if stop.reason is not Reason.FENCED:
-            with database.transaction() as tx:
+            # A lease that cannot be given back ends by itself, and is no reason to hide how the run ended.
+            with suppress(TransientError), database.transaction() as tx:
                 connections.release_lease(tx, file.key, run_id=run_id, epoch=lease.epoch)
 
 
@@ -169,6 +181,8 @@ class _Keeper(threading.Thread):
         self._ttl_s = ttl_s
         self._stop_run = stop
         self._clock = clock
+        # Others judge a probe by its heartbeat alone, whatever a lease lasts here.
+        self._every_s = min(ttl_s, PROBE_HEARTBEAT_S) / 3 if claim.is_probe else ttl_s / 3
         self._over = threading.Event()
 
     def end(self) -> None:
@@ -179,7 +193,7 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         """Renew three times a lease; give up the run where no renewal was answered for two thirds of it."""
         renewed = self._clock.monotonic()
-        while not self._over.wait(self._ttl_s / 3):
+        while not self._over.wait(self._every_s):
             try:
                 cancelled = self._renew()
             except TransientError as error:

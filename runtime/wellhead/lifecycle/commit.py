@@ -59,7 +59,8 @@ def commit(database: Database, claim: Claim, before: run_state.UnitState, work: 
 
 
 def _write(tx: Transaction, claim: Claim, before: run_state.UnitState, work: Work) -> Committed:
-    # Invariant 7: whoever holds the highest epoch commits, and nobody else, whatever the clocks say.
+    # Invariants 2 and 7: one transaction is the commit. Whoever holds the highest epoch commits, and nobody else,
+    # whatever the clocks say.
     connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
     unit = run_state.advance(tx, before, epoch=claim.epoch, checkpoint=work.checkpoint)
     row = None if work.segment is None else segments.commit(tx, work.segment)
@@ -93,7 +94,10 @@ def _complete(tx: Transaction, claim: Claim, unit: run_state.UnitState) -> None:
 
 
 def _look(database: Database, claim: Claim, before: run_state.UnitState, work: Work) -> Committed | None:
-    with database.read() as tx:
+    with database.transaction() as tx:
+        # Locks the connection's row: a commit that is still on its way through the server ends before we look.
+        # Invariant 14: a lost answer means unknown.
+        connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
         rows = run_state.all_of(tx, claim.connection)
         unit = next((row for row in rows if row.stream == before.stream and row.unit == before.unit), None)
         if unit is None or unit.epoch != claim.epoch or unit.commit_no != before.commit_no + 1:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wellhead import failpoints
-from wellhead.egress.network import AuditRecord
+from wellhead.egress.network import AuditRecord, Fence
 from wellhead.egress.policy import Policy
 from wellhead.engine.container import GATEWAY, Attachment, Labels
 from wellhead.errors import WellheadError
 from wellhead.lifecycle.host import Run
 from wellhead.registry import egress_audit
+from wellhead.telemetry.logs import Level
 
 
 @contextmanager
@@ -30,17 +31,32 @@ def fenced(here: Run, policy: Policy) -> Iterator[Attachment | None]:
     labels = Labels(claim.run_id, claim.host_id, claim.epoch, str(claim.connection), GATEWAY)
     with here.host.fencer().fence(labels, policy) as fence:
         failpoints.reach("network_made")
+        is_told = False
         try:
+            # Invariant 9: fenced before started. The gateway has answered by now.
             yield fence.attachment
-        except WellheadError:
+            is_told = True
+        except WellheadError as error:
             problem = fence.problem()
             if problem is not None:
-                raise problem from None
+                raise problem from error
             raise
         finally:
-            contacts = [_contact(record) for record in fence.close()]
-            with here.host.database.transaction() as tx:
-                egress_audit.note(tx, claim.run_id, contacts)
+            (_note if is_told else _note_or_log)(here, fence)
+
+
+def _note(here: Run, fence: Fence) -> None:
+    contacts = [_contact(record) for record in fence.close()]
+    with here.host.database.transaction() as tx:
+        egress_audit.note(tx, here.claim.run_id, contacts)
+
+
+def _note_or_log(here: Run, fence: Fence) -> None:
+    """Store what was seen; where that fails, too, the run's own error is the one to tell."""
+    try:
+        _note(here, fence)
+    except WellheadError as error:
+        here.log.write(Level.WARNING, "egress_not_recorded", code=str(error.code), error=error.message)
 
 
 def _contact(record: AuditRecord) -> egress_audit.Contact:

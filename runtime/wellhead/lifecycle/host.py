@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wellhead.catalog.trust import Trust
-from wellhead.clock import Clock
-from wellhead.connections import SinkSelection
-from wellhead.egress.network import Fencer
 from wellhead.engine import folders, reaper
-from wellhead.engine.client import Engine
-from wellhead.engine.container import Labels
 from wellhead.ids import RunId
-from wellhead.images.layout import Layout
-from wellhead.lifecycle.claim import Claim
-from wellhead.lifecycle.stop import Stop
-from wellhead.lifecycle.timeline import Timeline
-from wellhead.registry.database import Database
-from wellhead.runners.docker import DockerRunner
-from wellhead.secrets.base import SecretStore
-from wellhead.settings import Settings
-from wellhead.sinks.base import Sink
-from wellhead.telemetry.logs import RunLog
-from wellhead.telemetry.redact import Redactor
+
+if TYPE_CHECKING:
+    from wellhead.catalog.trust import Trust
+    from wellhead.clock import Clock
+    from wellhead.connections import SinkSelection
+    from wellhead.egress.network import Fencer
+    from wellhead.engine.client import Engine
+    from wellhead.engine.container import Labels
+    from wellhead.images.layout import Layout
+    from wellhead.lifecycle.claim import Claim
+    from wellhead.lifecycle.stop import Stop
+    from wellhead.lifecycle.timeline import Timeline
+    from wellhead.registry.database import Database
+    from wellhead.runners.docker import DockerRunner
+    from wellhead.secrets.base import SecretStore
+    from wellhead.settings import Settings
+    from wellhead.sinks.base import Sink
+    from wellhead.telemetry.logs import RunLog
+    from wellhead.telemetry.redact import Redactor
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wellhead import __version__, failpoints
 from wellhead.engine.container import Attachment, Mount
-from wellhead.errors import Code, RefusedError, WellheadError
+from wellhead.errors import Code, ConfigurationError, RefusedError, WellheadError
 from wellhead.ids import Digest
 from wellhead.images import layout
 from wellhead.lifecycle.host import Run
@@ -20,6 +20,7 @@ from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, LogFrame, LogLevel
 
 OUTSIDE_ROOTS = Code("WH-RUN-070", "A connection asks for a folder the operator did not open.")
+NO_FOLDER = Code("WH-RUN-071", "A connection asks for a folder that does not exist.")
 
 _LEVELS = {
     LogLevel.DEBUG: Level.DEBUG,
@@ -40,7 +41,10 @@ def launched(here: Run, plan: Plan, attachment: Attachment | None) -> Iterator[S
         start_s=plan.deadlines.start_s,
         stop_grace_s=plan.deadlines.stop_grace_s,
         resources=plan.resources,
-        mounts=mounts(plan.connection.mounts, here.host.settings.files.roots),
+        mounts=mounts(
+            {name: here.host.settings.path(folder) for name, folder in plan.connection.mounts.items()},
+            here.host.settings.files.roots,
+        ),
         network=attachment,
         runtime=here.host.settings.docker.runtime,
     )
@@ -56,8 +60,18 @@ def launched(here: Run, plan: Plan, attachment: Attachment | None) -> Iterator[S
                 raise violation from None
             raise
         finally:
-            for line in started.logs().splitlines():
-                here.log.write(Level.INFO, line, source="connector", stream="stdio")
+            _keep_output(here, started)
+
+
+def _keep_output(here: Run, started: Started) -> None:
+    try:
+        lines = started.logs().splitlines()
+    except WellheadError as error:
+        # Why the run ended matters more than what its connector wrote.
+        here.log.write(Level.WARNING, "connector_output_lost", code=str(error.code), error=error.message)
+        return
+    for line in lines:
+        here.log.write(Level.INFO, line, source="connector", stream="stdio")
 
 
 def loaded_image(here: Run, plan: Plan) -> str:
@@ -69,6 +83,7 @@ def loaded_image(here: Run, plan: Plan) -> str:
     Raises:
         RefusedError: a blob is not what was signed, or the Engine shows another image.
     """
+    # Invariant 12: what was verified is what runs.
     engine, release = here.host.engine(), plan.release
     signed = release.images[plan.platform]
     known = next((found for found in (signed.config, signed.manifest) if engine.image_exists(found)), None)
@@ -107,6 +122,7 @@ def mounts(wanted: dict[str, Path], roots: tuple[Path, ...]) -> tuple[Mount, ...
 
     Raises:
         RefusedError: WH-RUN-070.
+        ConfigurationError: WH-RUN-071.
     """
     resolved_roots = [root.resolve() for root in roots]
     found = []
@@ -117,6 +133,12 @@ def mounts(wanted: dict[str, Path], roots: tuple[Path, ...]) -> tuple[Mount, ...
                 f"mount {name!r}: {real} does not lie under any of files.roots",
                 code=OUTSIDE_ROOTS,
                 hint="the operator adds the folder to files.roots in wellhead.yaml",
+            )
+        if not real.is_dir():
+            raise ConfigurationError(
+                f"mount {name!r}: there is no folder {real}",
+                code=NO_FOLDER,
+                hint="make it, or correct `mounts` in the connection's file; relative paths start at wellhead.yaml",
             )
         found.append(Mount(source=real, target=f"/data/{name}"))
     return tuple(found)

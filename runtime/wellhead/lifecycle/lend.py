@@ -26,7 +26,7 @@ AGAIN_S = 5.0
 def lent(here: Run, references: Mapping[str, Reference], sensitive: frozenset[str]) -> Iterator[Loan | None]:
     """Borrow what the connection names; None where it names nothing.
 
-    By what the loan can be revoked is stored before anything is read (invariant 6), so that a crash between the two
+    By what the loan can be revoked is stored before anything is read (invariant 11), so that a crash between the two
     leaves nothing that nobody knows of. Values of ``sensitive`` slots are struck from everything this run writes.
     """
     if not references:
@@ -41,10 +41,20 @@ def lent(here: Run, references: Mapping[str, Reference], sensitive: frozenset[st
         failpoints.reach("accessor_stored")
 
     request = LendRequest(claim.run_id, claim.connection, references, TTL_S)
-    with here.host.secrets().lend(request, note) as loan:
-        hide(here, loan.secrets, sensitive)
-        failpoints.reach("lease_issued")
-        yield loan
+    loan: Loan | None = None
+    try:
+        with here.host.secrets().lend(request, note) as loan:
+            hide(here, loan.secrets, sensitive)
+            failpoints.reach("lease_issued")
+            yield loan
+    finally:
+        if loan is not None:
+            _note_end(here, loan)
+
+
+def _note_end(here: Run, loan: Loan) -> None:
+    """Remember that the loan is over, or why it is not; a failed run's loan ends like any other."""
+    claim, database = here.claim, here.host.database
     if loan.revocation_error is not None:
         # The row in pending_revocations stays: the next claim of this connection, or `clean`, revokes by accessor.
         here.log.write(Level.WARNING, "secrets_not_revoked", code=str(loan.revocation_error.code))

@@ -39,7 +39,7 @@ def preview(session: Session, plan: Plan, stream: str, limit: int) -> tuple[list
         read_id=f"preview-{stream}",
         stream=stream,
         mode=SyncMode.FULL_REFRESH if SyncMode.FULL_REFRESH in offered.sync_modes else SyncMode.INCREMENTAL,
-        columns=selected.columns,
+        columns=select.asked(selected.columns, filters),
         filters=filters,
         batch_rows=min(limit, selected.batch_size),
         cursor_field=selected.cursor_field or next(iter(offered.cursor_fields), ""),
@@ -47,7 +47,7 @@ def preview(session: Session, plan: Plan, stream: str, limit: int) -> tuple[list
     )
     answer = session.read(order)
     left = tuple(condition for index, condition in enumerate(filters) if index not in answer.filters_pushed_down)
-    columns = () if answer.columns_pushed_down else selected.columns
+    columns = select.left(selected.columns, filters, is_pushed_down=answer.columns_pushed_down)
     rows: list[dict[str, Any]] = []
     with session.emit(order.read_id, answer.units[0].key, CREDIT_BYTES) as frames:
         while len(rows) < limit:

@@ -19,15 +19,15 @@ import pyarrow as pa
 
 from wellhead import failpoints
 from wellhead.clock import Clock
-from wellhead.errors import Code, DataError, FatalError, RefusedError, ThrottledError
+from wellhead.errors import Code, DataError, FatalError, RefusedError, ThrottledError, TransientError
 from wellhead.lifecycle import commit, select
 from wellhead.lifecycle.claim import Claim
-from wellhead.lifecycle.stop import Stop
+from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.registry import deadletters, run_state, segments
 from wellhead.registry.database import Database
 from wellhead.session.client import Session
 from wellhead.session.stream import UnitStream
-from wellhead.session.verify import Batch, Schema
+from wellhead.session.verify import NO_SCHEMA, Batch, Schema, Verified
 from wellhead.settings import CommitSettings, DeadLetterSettings
 from wellhead.sinks import base, envelope
 from wellhead_sdk.wire.messages import (
@@ -49,10 +49,13 @@ from wellhead_sdk.wire.messages import (
 TOO_MANY_REJECTED = Code("WH-RUN-030", "More records were set aside than the threshold allows.")
 LOCAL_STATE = Code("WH-RUN-031", "The connector tried to keep state of its own.")
 UNCOVERED = Code("WH-RUN-032", "A unit ended with rows that no checkpoint covers.")
+MISCOUNTED = Code("WH-RUN-034", "Rows that were taken and rows that were written differ.")
 THROTTLED = Code("WH-RUN-033", "The source asked for a longer pause than the run may wait.")
 
 #: How long a unit asked to drain may take to say `done`.
 DRAIN_S = 10.0
+#: What a record set aside takes in memory beside its texts, roughly.
+REJECTED_BYTES = 512
 #: How often an idle unit looks at the clock and at the wish to stop.
 TICK_S = 0.2
 
@@ -68,8 +71,8 @@ class Tally:
     crc32c: list[int] = field(default_factory=list)
     progress: dict[str, ProgressFrame] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    committed: bool = False
-    """Whether anything was committed at all; decides which retry budget an error counts against."""
+    open: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By unit: records taken and set aside that are not committed yet."""
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when one unit failed: the others of the stream end without a further commit."""
 
@@ -142,6 +145,7 @@ class _Reading:
         self._rows = 0
         self._bytes = 0
         self._rejected: list[deadletters.Rejected] = []
+        self._rejected_bytes = 0
         self._offer: CheckpointFrame | None = None
         self._is_offer_exact = False
         self._since = tools.clock.monotonic()
@@ -150,8 +154,8 @@ class _Reading:
 
     def run(self) -> run_state.UnitState:
         while True:
-            frame = self._frames.poll(TICK_S)
-            if self._tally.abandoned.is_set():
+            frame = self._next()
+            if self._tally.abandoned.is_set() or self._tools.stop.reason is Reason.FENCED:
                 return self._unit
             if not self._draining and self._tools.stop.reason is not None:
                 self._drain()
@@ -183,14 +187,27 @@ class _Reading:
 
     def abandon(self) -> None:
         """Drop the open segment; safe after everything, also twice."""
+        with self._tally.lock:
+            self._tally.open.pop(self._unit.unit, None)
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
+
+    def _next(self) -> Verified | None:
+        try:
+            return self._frames.poll(TICK_S)
+        except TransientError as error:
+            if self._park is not None:
+                # It was asked to end because of the wait, so the wait is what the user should hear of.
+                raise self._throttled(self._park) from error
+            raise
 
     def _begin_schema(self, frame: Schema) -> None:
         # The session has checked that it stands first or right after a checkpoint, so the offer covers every open row.
         if self._rows or self._rejected:
             self._commit(complete=False)
+        # A source that changed while it was read may have lost a column that was asked for.
+        select.check(frame.schema, self._task.wanted, self._task.filters, self._task.stream.name)
         self._envelope = envelope.Envelope(self._task.context, _chosen(frame.schema, self._task.columns))
 
     def _enveloped(self, schema: pa.Schema) -> envelope.Envelope:
@@ -199,7 +216,7 @@ class _Reading:
     def _take(self, batch: Batch) -> None:
         if self._envelope is None:
             raise FatalError(
-                "a batch came before its schema", code=UNCOVERED, hint="report this to the connector's owner"
+                "a batch came before its schema", code=NO_SCHEMA, hint="report this to the connector's owner"
             )
         narrowed = select.narrow(batch.record_batch, self._task.columns, self._task.filters)
         filtered = batch.record_batch.num_rows - narrowed.num_rows
@@ -220,6 +237,7 @@ class _Reading:
         self._is_offer_exact = False
         with self._tally.lock:
             self._tally.filtered += filtered
+            self._tally.open[self._unit.unit] = (self._rows, len(self._rejected))
         failpoints.reach("mid_batch")
 
     def _open_writer(self, schema: pa.Schema) -> base.SegmentWriter:
@@ -251,69 +269,97 @@ class _Reading:
             )
         )
         self._is_offer_exact = False
+        self._rejected_bytes += REJECTED_BYTES + len(frame.sample) + len(frame.key_json) + len(frame.text)
+        with self._tally.lock:
+            self._tally.open[self._unit.unit] = (self._rows, len(self._rejected))
+        if self._rejected_bytes >= self._tools.commit.max_bytes:
+            # Nothing more may gather in memory; where the share is still within bounds, the next offer commits it.
+            self._judge_rejected(frame.reason)
+        self._frames.grant(len(frame.sample))
+
+    def _judge_rejected(self, last: str) -> None:
+        """Hold the stream's dead letters, those of its other units too, against the threshold.
+
+        Judged at each commit and not at each record: a bad row at the head of a large table is a small share of it.
+        """
         limits = self._tools.dead_letters
         with self._tally.lock:
-            rejected = self._tally.rejected + len(self._rejected)
-            seen = self._tally.rows + self._rows + rejected
+            rejected = self._tally.rejected + sum(set_aside for _, set_aside in self._tally.open.values())
+            seen = self._tally.rows + sum(rows for rows, _ in self._tally.open.values()) + rejected
         if rejected > max(limits.max_rows, limits.max_share * seen):
             raise DataError(
-                f"{rejected} of {seen} records of {self._task.stream.name} were set aside, last for {frame.reason!r}",
+                f"{rejected} of {seen} records of {self._task.stream.name} were set aside, last for {last!r}",
                 code=TOO_MANY_REJECTED,
                 hint="`wellhead deadletters list` shows those committed; mend the source, or raise dead_letters in "
                 "wellhead.yaml",
             )
-        self._frames.grant(len(frame.sample))
 
     def _wait(self, frame: WaitFrame) -> None:
         wait_s = (frame.until - self._tools.clock.now()).total_seconds()
         if wait_s > self._tools.max_wait_s and self._park is None:
             self._park = frame
-            self._drain()
+            if not self._draining:
+                self._drain()
 
     def _drain(self) -> None:
+        """Ask the connector to end; what an offer covers is committed at once, since no better offer may follow."""
         self._draining = True
+        self._commit_if_due()
         self._frames.stop(StopMode.DRAIN, DRAIN_S)
 
     def _commit_if_due(self) -> None:
-        """Commit at the newest offer once enough has gathered, if it covers exactly what is open."""
-        if self._offer is None or not self._is_offer_exact or not (self._rows or self._rejected):
+        """Commit at the newest offer once enough has gathered, if it covers exactly what is open.
+
+        An offer without rows moves a position on too: past rows that were filtered out, or past a quiet hour.
+        """
+        if self._offer is None or not self._is_offer_exact:
+            return
+        if not (self._rows or self._rejected or self._offer.state != self._unit.state):
             return
         settings = self._tools.commit
-        age_s = self._tools.clock.monotonic() - self._since
-        if self._task.commit_each or self._bytes >= settings.max_bytes or age_s >= settings.max_s:
+        is_old = self._tools.clock.monotonic() - self._since >= settings.max_s
+        is_large = self._bytes + self._rejected_bytes >= settings.max_bytes
+        if self._task.commit_each or self._draining or is_large or is_old:
             self._commit(complete=False)
 
     def _end(self, done: DoneFrame) -> run_state.UnitState:
         complete = done.reason is DoneReason.COMPLETE and self._park is None
-        if self._offer is not None and not self._is_offer_exact and (self._rows or self._rejected):
+        if self._is_offer_exact or done.reason is DoneReason.COMPLETE:
+            if complete and self._is_tableless():
+                # An empty stream still gets a table: one file with a schema and no rows.
+                self._open_writer(self._enveloped(self._task.stream.schema).schema)
+            if complete or self._rows or self._rejected:
+                self._commit(complete=complete)
+        # Else it was asked to end between two checkpoints: what came after the last one is read again.
+        self._frames.finish()
+        if self._park is not None:
+            raise self._throttled(self._park)
+        return self._unit
+
+    def _is_tableless(self) -> bool:
+        if self._rows or self._unit.rows_generation:
+            return False
+        with self._tools.database.read() as tx:
+            return not segments.of_generation(tx, self._unit.stream, self._unit.generation)
+
+    def _throttled(self, wait: WaitFrame) -> ThrottledError:
+        return ThrottledError(
+            f"the source asks to wait until {wait.until.isoformat(timespec='seconds')}: {wait.reason}",
+            code=THROTTLED,
+            retry_at=wait.until,
+            hint="the next run goes on from the last commit",
+        )
+
+    def _commit(self, *, complete: bool) -> None:
+        offer = self._offer
+        if offer is None or not self._is_offer_exact:
             raise FatalError(
                 f"unit {self._unit.unit} of {self._task.stream.name} ended with {self._rows} rows no checkpoint covers",
                 code=UNCOVERED,
                 hint="offer a checkpoint after the last record; `wellhead_sdk` does it by itself",
             )
-        if complete and not (self._unit.state or self._unit.rows_generation or self._rows):
-            # An empty stream still gets a table: one file with a schema and no rows.
-            self._open_writer(self._enveloped(self._task.stream.schema).schema)
-        if complete or self._rows or self._rejected:
-            self._commit(complete=complete)
-        self._frames.finish()
-        if self._park is not None:
-            raise ThrottledError(
-                f"the source asks to wait until {self._park.until.isoformat(timespec='seconds')}: {self._park.reason}",
-                code=THROTTLED,
-                retry_at=self._park.until,
-                hint="the next run goes on from the last commit",
-            )
-        return self._unit
-
-    def _commit(self, *, complete: bool) -> None:
-        offer = self._offer
-        if offer is None:
-            raise FatalError(
-                f"unit {self._unit.unit} of {self._task.stream.name} never offered a checkpoint",
-                code=UNCOVERED,
-                hint="offer a checkpoint after the last record; `wellhead_sdk` does it by itself",
-            )
+        if self._rejected:
+            self._judge_rejected(self._rejected[-1].reason)
         before = self._unit
         segment = self._finish_segment(before, offer)
         failpoints.reach("segment_fsynced")
@@ -359,7 +405,7 @@ class _Reading:
         if finished.rows != self._rows:
             raise FatalError(
                 f"{self._rows} rows were taken and {finished.rows} written",
-                code=UNCOVERED,
+                code=MISCOUNTED,
                 hint="this is a defect of Wellhead; nothing of this segment was committed",
             )
         key = self._segment_key()
@@ -384,10 +430,10 @@ class _Reading:
             self._tally.rows += self._rows
             self._tally.rejected += len(self._rejected)
             self._tally.bytes += self._bytes
-            self._tally.committed = True
+            self._tally.open.pop(self._unit.unit, None)
             if segment is not None:
                 self._tally.crc32c.append(segment.crc32c)
-        self._rows, self._bytes, self._rejected = 0, 0, []
+        self._rows, self._bytes, self._rejected, self._rejected_bytes = 0, 0, [], 0
         self._since = self._tools.clock.monotonic()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import google_crc32c
 
-from wellhead.errors import FatalError, RefusedError, TransientError, WellheadError
+from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
@@ -19,6 +19,8 @@ from wellhead.lifecycle.stop import Reason
 from wellhead.registry import egress_audit, run_state, runs
 from wellhead.registry.database import Database
 from wellhead.telemetry.logs import Level
+
+DENIED_EGRESS = Code("WH-RUN-055", "A run was denied connections, and `egress.on_denied` is `fail`.")
 
 RECEIPT_VERSION = 1
 
@@ -38,6 +40,8 @@ class Ending:
     retry_at: datetime | None
     identity: dict[str, object]
     leases: tuple[dict[str, object], ...]
+    is_done: bool = False
+    """Whether every stream was read to its end, so that a stop that came after that stopped nothing."""
 
 
 def earlier(database: Database, connection: ConnectionKey, logical_run_id: str | None) -> Report | None:
@@ -94,6 +98,11 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
         and here.host.settings.egress.on_denied == "fail"
         and status in (Status.SUCCEEDED, Status.PARTIAL)
     ):
+        error = RefusedError(
+            f"{egress['denied']} connections to hosts outside the policy were denied",
+            code=DENIED_EGRESS,
+            hint=f"`wellhead runs show {here.claim.run_id}` lists them; what was read is committed",
+        )
         status, exit_code = Status.REFUSED, RefusedError.exit_code
     report = Report(
         run_id=here.claim.run_id,
@@ -122,13 +131,31 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
     return report
 
 
+def unrecorded(
+    here: Run, plan: Plan | None, logical_run_id: str | None, ending: Ending, failure: WellheadError
+) -> Report:
+    """Return the report of a run whose end could not be stored; what is committed stands all the same."""
+    here.log.write(Level.ERROR, "end_not_recorded", code=str(failure.code), error=failure.message)
+    error = ending.error or failure
+    return Report(
+        run_id=here.claim.run_id,
+        logical_run_id=logical_run_id,
+        connection=here.claim.connection.name,
+        status=Status.FAILED,
+        exit_code=error.exit_code,
+        attempts=ending.attempts,
+        bronze_path=None if plan is None else str(plan.bronze_path),
+        timings=here.timeline.seconds(),
+        error=_reported(here, error),
+    )
+
+
 def _judge(ending: Ending) -> tuple[Status, int, WellheadError | None]:
     error = ending.error
-    if ending.stopped is not None:
-        if ending.stopped is Reason.FENCED:
-            return Status.FAILED, TransientError.exit_code, error
-        if error is None or isinstance(error, TransientError):
-            return Status.STOPPED, ending.stopped.exit_code, error
+    if ending.stopped is Reason.FENCED:
+        return Status.FAILED, TransientError.exit_code, error
+    if ending.stopped is not None and (isinstance(error, TransientError) or (error is None and not ending.is_done)):
+        return Status.STOPPED, ending.stopped.exit_code, error
     if ending.retry_at is not None:
         return Status.PARKED, TransientError.exit_code, error
     if isinstance(error, RefusedError):

@@ -61,18 +61,26 @@ def recover(
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
         pending = [item for run in runs.latest(tx, claim.connection) for item in revocations.all_of(tx, run.run_id)]
         pending = [item for item in pending if item.run_id != claim.run_id and not _runs(tx, item.run_id, clock)]
-    # Stopped before revoked (invariant 5): a dead run's connector may still be reading with those credentials.
+    # Stopped before revoked (invariants 7 and 10): a dead run's connector may still be reading with those credentials.
     reap(lambda labels: not _is_dead(database, labels, clock))
     for item in pending:
         secrets().revoke_accessor(item.accessor)
         with database.transaction() as tx:
             revocations.remove(tx, item.accessor)
-    published = publish_committed(database, claim.connection, sink)
-    swapped = _swap(database, claim.connection, sink, keep_generations)
+    published, swapped = settle(database, claim.connection, sink, keep_generations)
     with database.read() as tx:
         known = segments.names(tx, claim.connection)
     sink.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
     return Recovered(tuple(run.run_id for run in lost), len(pending), published, swapped)
+
+
+def settle(database: Database, connection: ConnectionKey, sink: Sink, keep_generations: int) -> tuple[int, int]:
+    """Finish what is committed: publish its files, then let complete generations take their tables' places.
+
+    Invariant 5: what was committed is finished first. Return how many files and how many tables that were.
+    """
+    published = publish_committed(database, connection, sink)
+    return published, _swap(database, connection, sink, keep_generations)
 
 
 def publish_committed(database: Database, connection: ConnectionKey, sink: Sink) -> int:

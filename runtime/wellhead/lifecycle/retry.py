@@ -65,18 +65,24 @@ def decide(error: WellheadError, history: History, settings: RunSettings, now: d
             wait_s = max(0.0, (retry_at - now).total_seconds())
             if wait_s > settings.max_wait_s or history.elapsed_s + wait_s > settings.total_s:
                 return Park(retry_at)
-            return Again(wait_s) if _attempts_left(history, settings) else Park(retry_at)
+            if not _attempts_left(history, settings):
+                return Park(retry_at)
+            # A source whose time is over already and that says no again is not asked again at once.
+            return Again(max(wait_s, _backoff_s(history, jitter)))
         case TransientError():
             if not _attempts_left(history, settings):
                 return GiveUp()
-            delay_s = min(FIRST_DELAY_S * FACTOR ** (history.idle_attempts - 1), LONGEST_DELAY_S)
-            delay_s *= 0.5 + jitter / 2
+            delay_s = _backoff_s(history, jitter)
             return Again(delay_s) if history.elapsed_s + delay_s < settings.total_s else GiveUp()
         case AuthError() if not history.refreshed_secrets:
             # Credentials may have been rotated between our read and the source's check: read them once more, then stop.
             return Again(0.0, refresh_secrets=True)
         case _:
             return GiveUp()
+
+
+def _backoff_s(history: History, jitter: float) -> float:
+    return min(FIRST_DELAY_S * FACTOR ** (history.idle_attempts - 1), LONGEST_DELAY_S) * (0.5 + jitter / 2)
 
 
 def _attempts_left(history: History, settings: RunSettings) -> bool:

@@ -4,8 +4,8 @@
     checkpoint → publish) → report
 
 Each step takes values and returns values; what is opened is a context manager, and leaving closes upward: drain the
-connector → stop it → unfence → revoke → give the lease back. Fenced before started (invariant 4); stopped before
-revoked (invariant 5). A probe opens through the same page, with a claim that may never commit.
+connector → stop it → unfence → revoke → give the lease back. Fenced before started (invariant 9); stopped before
+revoked (invariant 10). A probe opens through the same page, with a claim that may never commit.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from wellhead.errors import (
 )
 from wellhead.ids import StreamKey, StreamName
 from wellhead.lifecycle import discover, fence, launch, lend, recover, retry
-from wellhead.lifecycle.claim import Claim, HeldError, claimed, probing
+from wellhead.lifecycle.claim import AlreadyDoneError, Claim, HeldError, claimed, probing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan, freeze
 from wellhead.lifecycle.read import Tally, Tools
-from wellhead.lifecycle.record import Ending, close, earlier
+from wellhead.lifecycle.record import Ending, close, earlier, unrecorded
 from wellhead.lifecycle.report import Report, Status
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.lifecycle.stream import StreamOrder, read_stream
 from wellhead.lifecycle.timeline import Timeline
 from wellhead.registry import runs
+from wellhead.registry.database import FENCED
 from wellhead.secrets.base import Loan
 from wellhead.session.client import Session
 from wellhead.telemetry.logs import Level, RunLog
@@ -77,6 +78,10 @@ class Progress:
     failed: dict[StreamName, WellheadError] = field(default_factory=dict)
     attempts: int = 0
     idle_attempts: int = 0
+    is_done: bool = False
+    """Whether every stream was read to its end."""
+    retry_at: datetime | None = None
+    """When the source wants us back, where the run ends for that."""
     refreshed_secrets: bool = False
     identity: Identity = field(default_factory=Identity)
     loans: list[Loan] = field(default_factory=list)
@@ -111,21 +116,31 @@ def run(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: Watch
     _check_streams(file, order)
     timeline = Timeline(host.clock, watch.step)
     if not file.connection.enabled:
-        return Report("", order.logical_run_id, file.connection.name, Status.SKIPPED, 0)
+        return _ended(file, order, Status.SKIPPED, 0)
     already = earlier(host.database, file.key, order.logical_run_id)
     if already is not None:
         return already
     with ExitStack() as scope:
+        scope.enter_context(_deadline(host.settings.run.total_s, stop))
         try:
             with timeline.step("claim"):
                 claim = _claim(scope, host, file, order, stop)
+        except AlreadyDoneError:
+            # It succeeded while we waited for the lease.
+            return earlier(host.database, file.key, order.logical_run_id) or _ended(file, order, Status.ALREADY_DONE, 0)
         except HeldError as held:
+            if stop.reason is not None:
+                return _ended(file, order, Status.STOPPED, stop.reason.exit_code)
             if order.if_running != "skip":
                 raise
-            return Report(held.holder.run_id, order.logical_run_id, file.connection.name, Status.SKIPPED, 0)
-        scope.enter_context(_deadline(host.settings.run.total_s, stop))
+            return _ended(file, order, Status.SKIPPED, 0, held.holder.run_id)
         here = scope.enter_context(_here(host, claim, stop, timeline, watch))
         return _run(here, file, order)
+
+
+def _ended(file: ConnectionFile, order: Order, status: Status, exit_code: int, run_id: str = "") -> Report:
+    """Return the report of a call that did not become a run; ``run_id`` is that of the run it left alone."""
+    return Report(run_id, order.logical_run_id, file.connection.name, status, exit_code)
 
 
 @contextmanager
@@ -142,17 +157,21 @@ def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterato
             probing(host.database, file, host=host.id, ttl_s=settings.lease.ttl_s, stop=stop, clock=host.clock)
         )
         here = scope.enter_context(_here(host, claim, stop, timeline, watch))
-        progress, plan, error = Progress(attempts=1), None, None
+        progress, plan, error, is_told = Progress(attempts=1), None, None, False
         try:
             with timeline.step("plan"):
                 plan = freeze(here, file, host.platform)
             with _opened(here, plan, progress) as session:
                 yield here, plan, session, progress.identity
+            is_told = True
         except WellheadError as failure:
-            error = failure
+            error, is_told = failure, True
             raise
         finally:
-            close(here, plan, None, _ending(progress, stop, error, None))
+            if not is_told:
+                # Whoever looked left in the middle, by Ctrl-C or by an error of his own: nothing succeeded.
+                stop.request(Reason.INTERRUPTED)
+            close(here, plan, None, _ending(progress, stop, error))
 
 
 def _check_streams(file: ConnectionFile, order: Order) -> None:
@@ -210,7 +229,6 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
     progress = Progress()
     plan: Plan | None = None
     error: WellheadError | None = None
-    retry_at: datetime | None = None
     host = here.host
     try:
         with here.timeline.step("plan"):
@@ -225,7 +243,8 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
                 keep_generations=host.settings.run.keep_generations,
                 clock=host.clock,
             )
-        retry_at = _attempts(here, plan, order, progress)
+        with _deadline(max(0.0, plan.deadlines.total_s - here.timeline.elapsed_s), here.stop):
+            _attempts(here, plan, order, progress)
     except WellheadError as failure:
         error = failure
     except Exception as failure:  # noqa: BLE001 - the run's outermost block: a defect ends as a report, not as a hang
@@ -235,33 +254,40 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
             code=UNEXPECTED,
             hint=f"this is a defect of Wellhead; `wellhead runs logs {here.claim.run_id}` has the trace",
         )
-    return close(here, plan, order.logical_run_id, _ending(progress, here.stop, error, retry_at))
+    ending = _ending(progress, here.stop, error)
+    try:
+        return close(here, plan, order.logical_run_id, ending)
+    except WellheadError as failure:
+        return unrecorded(here, plan, order.logical_run_id, ending, failure)
 
 
-def _ending(progress: Progress, stop: Stop, error: WellheadError | None, retry_at: datetime | None) -> Ending:
+def _ending(progress: Progress, stop: Stop, error: WellheadError | None) -> Ending:
     return Ending(
         tallies=progress.tallies,
         failed=progress.failed,
         attempts=progress.attempts,
         stopped=stop.reason,
         error=error,
-        retry_at=retry_at,
+        retry_at=progress.retry_at,
         identity=lend.identity_document(progress.identity),
         leases=tuple(lend.leases_of(loan) for loan in progress.loans),
+        is_done=progress.is_done,
     )
 
 
-def _attempts(here: Run, plan: Plan, order: Order, progress: Progress) -> datetime | None:
-    """Try until the work is done, the budget is used up, or the source wants us back later; return that time."""
-    while True:
+def _attempts(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
+    """Try until the work is done, the budget is used up, or the source wants us back later."""
+    while here.stop.reason is None:
         progress.attempts += 1
         before = progress.commits
-        with here.host.database.transaction() as tx:
-            runs.note_attempt(tx, here.claim.run_id, progress.attempts)
         try:
+            _begin_attempt(here, plan, progress.attempts)
             _attempt(here, plan, order, progress)
         except WellheadError as error:
             progress.idle_attempts = 1 if progress.commits > before else progress.idle_attempts + 1
+            if error.code == FENCED:
+                # Another run has the connection: trying again could only get in its way.
+                here.stop.request(Reason.FENCED)
             if here.stop.reason is not None:
                 raise
             match _decide(here, progress, order, error):
@@ -273,11 +299,22 @@ def _attempts(here: Run, plan: Plan, order: Order, progress: Progress) -> dateti
                     if here.stop.wait(delay_s):
                         raise
                 case retry.Park(retry_at=retry_at):
-                    return retry_at
+                    progress.retry_at = retry_at
+                    raise
                 case retry.GiveUp():
                     raise
         else:
-            return None
+            return
+
+
+def _begin_attempt(here: Run, plan: Plan, attempt: int) -> None:
+    host = here.host
+    with host.database.transaction() as tx:
+        runs.note_attempt(tx, here.claim.run_id, attempt)
+    if attempt > 1:
+        # Invariant 5: the attempt before may have committed what it could not publish any more.
+        sink = host.sink(plan.connection.sink)
+        recover.settle(host.database, here.claim.connection, sink, host.settings.run.keep_generations)
 
 
 def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -> retry.Decision:
@@ -302,6 +339,7 @@ def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
             for stream in offered:
                 if here.stop.reason is None:
                     _read(here, plan, order, session, stream, progress)
+    progress.is_done = progress.done.issuperset(names)
     if here.stop.reason is None and progress.failed and not progress.done:
         raise next(iter(progress.failed.values()))
 

@@ -6,6 +6,7 @@ Pure and columnar: a batch in, a batch out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,18 @@ _COMPARE = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
+
+
+def asked(columns: Sequence[str], filters: Sequence[Filter]) -> tuple[str, ...]:
+    """Return the columns to ask a connector for: a filter it leaves to us needs its column here as well."""
+    if not columns:
+        return ()
+    return tuple(dict.fromkeys([*columns, *(condition.column for condition in filters)]))
+
+
+def left(columns: Sequence[str], filters: Sequence[Filter], *, is_pushed_down: bool) -> tuple[str, ...]:
+    """Return the columns the host still has to choose, or none where exactly they come."""
+    return () if is_pushed_down and asked(columns, filters) == tuple(columns) else tuple(columns)
 
 
 def check(schema: pa.Schema, columns: Sequence[str], filters: Sequence[Filter], stream: str) -> None:
@@ -71,7 +84,7 @@ def _mask(column: pa.Array, condition: Filter) -> pa.Array:
                 )
             case operator:
                 return _COMPARE[operator](column, pa.scalar(_like(condition.values[0], column.type), column.type))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError) as exc:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, OverflowError) as exc:
         raise ConfigurationError(
             f"filter {condition.column} {condition.op} {list(condition.values)!r} does not fit the type {column.type}",
             code=BAD_FILTER,
@@ -80,7 +93,11 @@ def _mask(column: pa.Array, condition: Filter) -> pa.Array:
 
 
 def _like(value: Any, kind: pa.DataType) -> Any:
-    """Parse a text into what the column holds; everything else passes."""
+    """Parse a text into what the column holds; a number keeps its exact value or is refused."""
+    if isinstance(value, float) and pa.types.is_integer(kind) and not value.is_integer():
+        raise ValueError("Arrow would cut the fraction off, and the filter would keep other rows")
+    if isinstance(value, float) and pa.types.is_decimal(kind):
+        return Decimal(repr(value))
     if isinstance(value, str) and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return pa.scalar(value).cast(kind).as_py()
     return value

@@ -1,8 +1,11 @@
 """Reading one stream: which generation, which units, in parallel; then the table's change of place.
 
-┌ full refresh, first incremental, --full-refresh ─▶ a new generation, the connector plans its units
+                 ┌ full refresh, first incremental, --full-refresh ─▶ a new generation, the connector plans its units
 stream ── is it ─┤ an unfinished generation on the same basis ──────▶ the stored plan, from the stored states
-└ incremental with a state ────────────────────────▶ unit `all`, from its state
+                 └ incremental with a state ────────────────────────▶ unit `all`, from its state
+
+A new generation of an incremental stream takes the place of the rows that are there, since it reads them all again;
+what later runs add to it is appended.
 """
 
 from __future__ import annotations
@@ -64,10 +67,15 @@ class StreamOrder:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """Where a read begins; ``units`` is None where the connector is to plan them."""
+    """Where a read begins; ``units`` is empty where the connector is to plan them."""
 
     generation: generations.Generation
-    units: tuple[run_state.UnitState, ...] | None
+    units: tuple[run_state.UnitState, ...] = ()
+
+    @property
+    def write(self) -> Literal["replace", "append"]:
+        """Say where segments go: what is added to a generation that is whole goes straight into the table."""
+        return self.generation.basis.write if self.generation.status == "open" else "append"
 
 
 def read_stream(tools: Tools, order: StreamOrder, offered: OfferedStream, tally: Tally) -> None:
@@ -80,6 +88,7 @@ def read_stream(tools: Tools, order: StreamOrder, offered: OfferedStream, tally:
     filters = filters_of(order.selection)
     _check(order, offered, filters)
     if order.selection.write == "replace" and order.selection.mode == "full_refresh":
+        # Refused before an hour of reading; for an incremental stream the table decides whether it is needed.
         tools.sink.check_replace()
     try:
         generation = _read_generation(tools, order, offered, filters, _open(tools, order, offered), tally)
@@ -87,7 +96,7 @@ def read_stream(tools: Tools, order: StreamOrder, offered: OfferedStream, tally:
         if error.code != PLAN_STALE:
             raise
         # What was planned can no longer be served: the half that was read describes a source that is gone.
-        generation = _read_generation(tools, order, offered, filters, _begin_again(tools, order, offered), tally)
+        generation = _read_generation(tools, order, offered, filters, _begin(tools, order, offered), tally)
     if tools.stop.reason is None:
         finish_table(tools, order.key, generation, order.keep_generations)
 
@@ -103,7 +112,7 @@ def _read_generation(
     tally.abandoned.clear()
     plan = tools.session.read(_order_message(order, offered, filters, opening))
     units = opening.units or _store_plan(tools, order, opening.generation, plan)
-    task = _task(tools, order, offered, filters, opening.generation, plan)
+    task = _task(tools, order, offered, filters, opening, plan)
     _repeat_checkpoints(tools, task.read_id, units)
     _read_units(tools, order, task, units, tally)
     return opening.generation.number
@@ -140,17 +149,15 @@ def _check(order: StreamOrder, offered: OfferedStream, filters: Sequence[Filter]
     select.check(offered.schema, named, filters, offered.name)
 
 
-def _basis(
-    order: StreamOrder, offered: OfferedStream, mode: Literal["full_refresh", "incremental"]
-) -> generations.Basis:
+def _basis(order: StreamOrder, offered: OfferedStream, write: Literal["replace", "append"]) -> generations.Basis:
     selection = order.selection
     chosen = json.dumps(
         [selection.mode, selection.cursor_field, selection.primary_key, selection.columns, selection.filters],
         sort_keys=True,
     )
     return generations.Basis(
-        mode=mode,
-        write="append" if mode == "incremental" else selection.write,
+        mode=selection.mode,
+        write=write,
         selection_hash=hashlib.sha256(chosen.encode()).hexdigest(),
         schema_fingerprint=arrow.fingerprint(arrow.schema_bytes(offered.schema)),
         state_writes=str(order.state_writes),
@@ -158,80 +165,71 @@ def _basis(
 
 
 def _open(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
-    is_incremental = order.selection.mode == "incremental"
-    # --full-refresh of an incremental stream reads it whole into a new table, which then takes the old one's place.
-    mode: Literal["full_refresh", "incremental"] = "incremental" if is_incremental else "full_refresh"
     with tools.database.transaction() as tx:
         current = generations.current(tx, order.key)
-        if current is not None and order.full_refresh and current.run_id != tools.claim.run_id:
-            mode = "full_refresh"
-        elif current is not None:
-            units = _resumable(tx, tools, order, offered, current, is_incremental=is_incremental)
-            if units:
-                return _Opening(current, units)
-            if current.status == "open":
-                mode = current.basis.mode
-        generation = generations.begin(tx, order.key, _basis(order, offered, mode), tools.claim.run_id)
+        units = () if current is None else _resumable(tx, tools, order, offered, current)
+    if current is not None and units:
+        return _Opening(current, units)
+    return _begin(tools, order, offered)
+
+
+def _begin(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
+    """Begin a new generation; an unfinished one before it goes, and so do its files where no reader sees them yet."""
+    write = order.selection.write
+    if order.selection.mode == "incremental" and write == "replace":
+        if tools.sink.published_files(order.key):
+            tools.sink.check_replace()
+        else:
+            write = "append"
+    with tools.database.transaction() as tx:
+        current = generations.current(tx, order.key)
+        generation = generations.begin(tx, order.key, _basis(order, offered, write), tools.claim.run_id)
         if current is not None and current.status == "open":
             segments.discard(tx, order.key, current.number)
     if current is not None and current.status == "open" and current.basis.write == "replace":
         tools.sink.discard_generation(order.key, current.number)
-    return _Opening(generation, None)
+    return _Opening(generation)
 
 
 def _resumable(
-    tx: Transaction,
-    tools: Tools,
-    order: StreamOrder,
-    offered: OfferedStream,
-    current: generations.Generation,
-    *,
-    is_incremental: bool,
+    tx: Transaction, tools: Tools, order: StreamOrder, offered: OfferedStream, current: generations.Generation
 ) -> tuple[run_state.UnitState, ...]:
     """Return the units to go on with, or none where a new generation has to begin."""
-    if is_incremental and (current.basis.mode == "incremental" or current.status != "open"):
-        # An incremental stream goes on from its state whatever else changed: its table keeps what it has.
-        if current.status == "open":
+    if order.full_refresh and current.run_id != tools.claim.run_id:
+        return ()
+    if current.basis.mode != order.selection.mode:
+        # The state of a full refresh says nothing an incremental read could go on from, nor the other way round.
+        return ()
+    is_incremental = current.basis.mode == "incremental"
+    if current.status == "open":
+        is_seen = is_incremental and current.basis.write == "append"
+        is_young = tools.clock.now() - current.started_at <= OLDEST_RESUMABLE
+        # An incremental stream that readers see goes on from its state whatever else changed: its table keeps its rows.
+        if is_seen or (is_young and current.basis == _basis(order, offered, current.basis.write)):
             return tuple(run_state.load(tx, order.key, current.number))
-        whole = run_state.whole_stream(tx, order.key)
-        if whole is None or whole.retired:
-            return ()
-        run_state.reopen(tx, order.key)
-        return (replace(whole, complete=False),)
-    if current.status != "open" or tools.clock.now() - current.started_at > OLDEST_RESUMABLE:
         return ()
-    if current.basis != _basis(order, offered, current.basis.mode):
+    whole = run_state.whole_stream(tx, order.key)
+    if not is_incremental or whole is None or whole.retired:
         return ()
-    return tuple(run_state.load(tx, order.key, current.number))
-
-
-def _begin_again(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
-    with tools.database.transaction() as tx:
-        current = generations.current(tx, order.key)
-        mode = "full_refresh" if current is None else current.basis.mode
-        generation = generations.begin(tx, order.key, _basis(order, offered, mode), tools.claim.run_id)
-        if current is not None and current.status == "open":
-            segments.discard(tx, order.key, current.number)
-    if current is not None and current.status == "open" and current.basis.write == "replace":
-        tools.sink.discard_generation(order.key, current.number)
-    return _Opening(generation, None)
+    run_state.reopen(tx, order.key)
+    return (replace(whole, complete=False),)
 
 
 def _order_message(
     order: StreamOrder, offered: OfferedStream, filters: tuple[Filter, ...], opening: _Opening
 ) -> ReadOrder:
     selection = order.selection
-    units = opening.units or ()
+    units = opening.units
     has_state = any(unit.state for unit in units)
     return ReadOrder(
         read_id=f"{order.key.stream}-{opening.generation.number}",
         stream=offered.name,
         mode=SyncMode(selection.mode),
-        write=WriteMode(opening.generation.basis.write),
+        write=WriteMode(opening.write),
         generation=opening.generation.number,
         since=None if has_state else order.since,
         until=Until.CAUGHT_UP,
-        columns=selection.columns,
+        columns=select.asked(selection.columns, filters),
         filters=filters,
         batch_rows=selection.batch_size,
         units=tuple(
@@ -273,10 +271,10 @@ def _task(
     order: StreamOrder,
     offered: OfferedStream,
     filters: tuple[Filter, ...],
-    generation: generations.Generation,
+    opening: _Opening,
     plan: ReadPlan,
 ) -> StreamTask:
-    selection = order.selection
+    selection, generation = order.selection, opening.generation
     left = tuple(condition for index, condition in enumerate(filters) if index not in plan.filters_pushed_down)
     read = frozenset(selection.columns or offered.schema.names)
     primary_key = selection.primary_key or offered.primary_key
@@ -296,9 +294,9 @@ def _task(
     return StreamTask(
         stream=offered,
         read_id=f"{order.key.stream}-{generation.number}",
-        write=generation.basis.write,
+        write=opening.write,
         wanted=selection.columns,
-        columns=() if plan.columns_pushed_down else selection.columns,
+        columns=select.left(selection.columns, filters, is_pushed_down=plan.columns_pushed_down),
         filters=left,
         commit_each=order.commit_each,
         context=context,
@@ -324,20 +322,23 @@ def _read_units(
     todo = [unit for unit in units if not unit.complete]
     if not todo:
         return
+
+    def read(unit: run_state.UnitState) -> None:
+        # Many units may wait for a thread: those that have not begun when the run is to end do not begin.
+        if tools.stop.reason is None and not tally.abandoned.is_set():
+            read_unit(tools, task, unit, order.credit_bytes, tally)
+
     if len(todo) == 1 or order.parallel == 1:
         for unit in todo:
-            if tools.stop.reason is None:
-                read_unit(tools, task, unit, order.credit_bytes, tally)
+            read(unit)
         return
     with ThreadPoolExecutor(max_workers=min(order.parallel, len(todo)), thread_name_prefix="unit") as pool:
-        reads = [pool.submit(read_unit, tools, task, unit, order.credit_bytes, tally) for unit in todo]
-        done, waiting = wait(reads, return_when=FIRST_EXCEPTION)
-        failed = [read for read in done if read.exception() is not None]
+        reads = [pool.submit(read, unit) for unit in todo]
+        done, _ = wait(reads, return_when=FIRST_EXCEPTION)
+        failed = [each for each in done if each.exception() is not None]
         if failed:
             # The others end at their next frame; what they have committed stays.
             tally.abandoned.set()
-            for read in waiting:
-                read.cancel()
             failed[0].result()
 
 
@@ -347,7 +348,7 @@ def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) ->
         current = generations.current(tx, stream)
     if current is None or current.number != generation:
         return
-    if current.status == "complete" and current.basis.write == "replace" and current.basis.mode == "full_refresh":
+    if current.status == "complete" and current.basis.write == "replace":
         tools.sink.swap(stream, generation, keep=keep)
         with tools.database.transaction() as tx:
             generations.mark_swapped(tx, stream, generation)

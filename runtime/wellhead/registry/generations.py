@@ -3,7 +3,8 @@
     open ──every unit complete──▶ complete ──published, folder exchanged──▶ swapped     (write: replace)
       └──selection or schema changed, too old, --full-refresh──▶ abandoned
 
-An appended or incremental stream's generation stays ``complete``: its segments go straight into the table.
+An appended generation stays ``complete``: its segments go straight into the table, as does what an incremental stream
+adds later to a generation that is swapped.
 """
 
 from __future__ import annotations
@@ -98,7 +99,6 @@ def to_swap(tx: Transaction, connection: ConnectionKey) -> list[Generation]:
             belongs_to(table, connection),
             table.c.status == "complete",
             table.c.write == "replace",
-            table.c.mode == "full_refresh",
         )
         .order_by(table.c.stream, table.c.number)
     )
