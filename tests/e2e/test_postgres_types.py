@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,7 +71,7 @@ def test_an_inexact_type_says_in_the_file_what_it_was(ran: Project) -> None:
 
 
 def test_what_cannot_be_held_is_a_dead_letter_with_its_column_and_text(ran: Project) -> None:
-    letters = ran.must("deadletters", "list", "types", "--json").document
+    letters = json.loads(ran.must("deadletters", "list", "types", "--json").stdout)
     told = {(each["rejected"]["key_json"], each["rejected"]["column"], each["rejected"]["text"]) for each in letters}
     assert told == {(f'{{"id": "{2 * at}"}}', f"c{at}", text) for at, (_, _, text) in enumerate(UNREPRESENTABLE)}
     assert {each["rejected"]["reason"] for each in letters} == {"out_of_range"}
