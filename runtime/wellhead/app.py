@@ -176,11 +176,16 @@ class App:
 
     def sink(self, selection: SinkSelection) -> Sink:
         """Return the sink of one connection."""
-        from wellhead.sinks.jsonl import Jsonl
-        from wellhead.sinks.parquet import Parquet
+        path = self.settings.path(selection.path)
+        match selection.type:
+            case "parquet":
+                from wellhead.sinks.parquet import Parquet
 
-        kinds = {"parquet": Parquet, "jsonl": Jsonl}
-        return kinds[selection.type](self.settings.path(selection.path))
+                return Parquet(path)
+            case "jsonl":
+                from wellhead.sinks.jsonl import Jsonl
+
+                return Jsonl(path)
 
     def host(self) -> Host:
         """Return what a run needs; nothing but the registry is opened yet."""

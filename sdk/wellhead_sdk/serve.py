@@ -13,9 +13,11 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wellhead_sdk.connector import Connector
-from wellhead_sdk.server import Release, Server
+if TYPE_CHECKING:
+    from wellhead_sdk.connector import Connector
+    from wellhead_sdk.server import Release
 
 DEFAULT_SOCKET = "/run/wellhead/c.sock"
 DEFAULT_MANIFEST = "/wellhead/manifest.yaml"
@@ -34,6 +36,8 @@ def serve(connector: type[Connector]) -> None:
     Raises:
         SystemExit: the manifest is missing or does not say which release this is.
     """
+    from wellhead_sdk.server import Server
+
     release = read_release(Path(os.environ.get("WELLHEAD_MANIFEST", DEFAULT_MANIFEST)))
     socket = Path(os.environ.get("WELLHEAD_SOCKET", DEFAULT_SOCKET))
     over = threading.Event()
@@ -55,6 +59,8 @@ def read_release(manifest: Path) -> Release:
     Raises:
         SystemExit: the file is missing, or its ``metadata`` has no plain ``id`` and ``version``.
     """
+    from wellhead_sdk.server import Release
+
     try:
         content = manifest.read_bytes()
     except OSError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wellhead import __version__, failpoints
 from wellhead.engine.container import Attachment, Mount
@@ -15,9 +16,11 @@ from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
 from wellhead.registry import runs
 from wellhead.runners.docker import Launch, Started
-from wellhead.session.client import Deadlines, Session, require_release
 from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, LogFrame, LogLevel
+
+if TYPE_CHECKING:
+    from wellhead.session.client import Session
 
 OUTSIDE_ROOTS = Code("WH-RUN-070", "A connection asks for a folder the operator did not open.")
 NO_FOLDER = Code("WH-RUN-071", "A connection asks for a folder that does not exist.")
@@ -101,6 +104,9 @@ def spoken_to(here: Run, plan: Plan, started: Started) -> Iterator[Session]:
 
     def log(frame: LogFrame) -> None:
         here.log.write(_LEVELS[frame.level], frame.message, source="connector", **dict(frame.fields))
+
+    # Not before the connector runs: importing it takes as long as the start of a container.
+    from wellhead.session.client import Deadlines, Session, require_release
 
     deadlines = Deadlines(silence_s=plan.deadlines.silence_s)
     with Session.open(

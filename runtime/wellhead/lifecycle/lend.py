@@ -6,15 +6,18 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from wellhead import failpoints
 from wellhead.errors import WellheadError
 from wellhead.lifecycle.host import Run
 from wellhead.registry import revocations, runs
 from wellhead.secrets.base import LendRequest, Loan, Reference, SecretValue
-from wellhead.session.client import Session
 from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import Credentials, Identity, Secret
+
+if TYPE_CHECKING:
+    from wellhead.session.client import Session
 
 #: Life of the run's token between two renewals; what is left of it after a crash is what an attacker could use.
 TTL_S = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
@@ -13,12 +13,14 @@ from wellhead.errors import Code, FatalError, RefusedError, TransientError, Well
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
-from wellhead.lifecycle.read import Tally
 from wellhead.lifecycle.report import ErrorReport, Report, Status, StreamReport, error_document
 from wellhead.lifecycle.stop import Reason
 from wellhead.registry import egress_audit, run_state, runs
 from wellhead.registry.database import Database
 from wellhead.telemetry.logs import Level
+
+if TYPE_CHECKING:
+    from wellhead.lifecycle.read import Tally
 
 DENIED_EGRESS = Code("WH-RUN-055", "A run was denied connections, and `egress.on_denied` is `fail`.")
 
@@ -170,6 +172,8 @@ def _judge(ending: Ending) -> tuple[Status, int, WellheadError | None]:
 def _streams(
     here: Run, plan: Plan, ending: Ending, states: dict[tuple[StreamName, UnitKey], run_state.UnitState]
 ) -> tuple[StreamReport, ...]:
+    from wellhead.lifecycle.read import Tally
+
     reports = []
     sink = here.host.sink(plan.connection.sink)
     for selection in plan.connection.streams:

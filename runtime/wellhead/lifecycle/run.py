@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from wellhead.connections import ConnectionFile
 from wellhead.errors import (
@@ -30,23 +31,25 @@ from wellhead.errors import (
     WellheadError,
 )
 from wellhead.ids import StreamKey, StreamName
-from wellhead.lifecycle import discover, fence, launch, lend, recover, retry
+from wellhead.lifecycle import ahead, fence, launch, lend, recover, retry
 from wellhead.lifecycle.claim import AlreadyDoneError, Claim, HeldError, claimed, probing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan, freeze
-from wellhead.lifecycle.read import Tally, Tools
 from wellhead.lifecycle.record import Ending, close, earlier, unrecorded
 from wellhead.lifecycle.report import Report, Status
 from wellhead.lifecycle.stop import Reason, Stop
-from wellhead.lifecycle.stream import StreamOrder, read_stream
 from wellhead.lifecycle.timeline import Timeline
 from wellhead.registry import runs
 from wellhead.registry.database import FENCED
 from wellhead.secrets.base import Loan
-from wellhead.session.client import Session
 from wellhead.telemetry.logs import Level, RunLog
 from wellhead.telemetry.redact import Redactor
 from wellhead_sdk.wire.messages import Identity, OfferedStream
+
+if TYPE_CHECKING:
+    from wellhead.lifecycle.read import Tally
+    from wellhead.lifecycle.stream import StreamOrder
+    from wellhead.session.client import Session
 
 UNEXPECTED = Code("WH-RUN-054", "The program met a condition it does not know.")
 UNKNOWN_STREAM = Code("WH-RUN-053", "A stream was named that the connection does not select.")
@@ -328,6 +331,8 @@ def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -
 
 
 def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
+    from wellhead.lifecycle import discover
+
     names = order.streams or tuple(stream.name for stream in plan.connection.streams)
     todo = [name for name in names if name not in progress.done and name not in progress.failed]
     with _opened(here, plan, progress) as session:
@@ -348,14 +353,16 @@ def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
 def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
     """Lend, fence, launch and authenticate; leaving stops, unfences and revokes, in this order."""
     with ExitStack() as scope:
-        with here.timeline.step("lend"):
-            loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
-            if loan is not None:
-                progress.loans.append(loan)
-        with here.timeline.step("fence"):
-            attachment = scope.enter_context(fence.fenced(here, plan.policy))
+        with ahead.imported_meanwhile():
+            with here.timeline.step("lend"):
+                loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
+                if loan is not None:
+                    progress.loans.append(loan)
+            with here.timeline.step("fence"):
+                attachment = scope.enter_context(fence.fenced(here, plan.policy))
+            with here.timeline.step("launch"):
+                started = scope.enter_context(launch.launched(here, plan, attachment))
         with here.timeline.step("launch"):
-            started = scope.enter_context(launch.launched(here, plan, attachment))
             session = scope.enter_context(launch.spoken_to(here, plan, started))
         credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets))
         with here.timeline.step("authenticate"):
@@ -365,6 +372,9 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
 
 
 def _read(here: Run, plan: Plan, order: Order, session: Session, offered: OfferedStream, progress: Progress) -> None:
+    from wellhead.lifecycle.read import Tally, Tools
+    from wellhead.lifecycle.stream import read_stream
+
     name = StreamName(offered.name)
     tally = progress.tallies.setdefault(name, Tally())
     host, settings = here.host, here.host.settings
@@ -394,6 +404,8 @@ def _read(here: Run, plan: Plan, order: Order, session: Session, offered: Offere
 
 
 def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName) -> StreamOrder:
+    from wellhead.lifecycle.stream import StreamOrder
+
     settings, manifest = here.host.settings.run, plan.manifest
     selection = next(stream for stream in plan.connection.streams if stream.name == name)
     parallel = manifest.capabilities.parallel_units

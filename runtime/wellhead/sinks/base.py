@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from wellhead.ids import ConnectionKey, StreamKey, UnitKey
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Write = Literal["replace", "append"]
 

@@ -1,23 +1,16 @@
-"""Parquet files: zstd-1, row groups of about 24 MiB, dictionaries only where values repeat."""
+"""A sink of Parquet files; `parquet_file` writes them, and is imported with the first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from wellhead.sinks.segments import Folder
 
-#: In memory, envelope included: about 100,000 rows of 200 bytes. Large enough to scan well; this much is held for each
-#: open unit, so that the host stays small.
-ROW_GROUP_BYTES = 24 * 1024 * 1024
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-#: A dictionary costs time for every value and pays only where few differ: measured 1.4 times faster without it.
-_SAMPLE_ROWS = 4096
-_MAX_DISTINCT_SHARE = 0.1
+    from wellhead.sinks.parquet_file import Encoder
 
 
 class Parquet(Folder):
@@ -27,77 +20,6 @@ class Parquet(Folder):
 
     def encoder(self, path: Path, schema: pa.Schema) -> Encoder:
         """Open a Parquet file."""
+        from wellhead.sinks.parquet_file import Encoder
+
         return Encoder(path, schema)
-
-
-class Encoder:
-    """One Parquet file; how it is laid out is settled by its first batch."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        """Refuse what Parquet cannot hold before the first row comes."""
-        self._schema = schema
-        self._held: list[pa.RecordBatch] = []
-        self._held_bytes = 0
-        self._file: pa.NativeFile | None = pa.OSFile(str(path), "wb")
-        self._writer: pq.ParquetWriter | None = None
-        try:
-            pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
-        except pa.ArrowException:
-            self.discard()
-            path.unlink()
-            raise
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows."""
-        if self._writer is None:
-            self._writer = self._open(_repeating(batch))
-        self._held.append(batch)
-        self._held_bytes += batch.nbytes
-        if self._held_bytes >= ROW_GROUP_BYTES:
-            self._end_row_group(self._writer)
-
-    def close(self, footer: Mapping[str, str]) -> None:
-        """Write the last row group and the footer, whose keys get the prefix ``wellhead.``."""
-        writer = self._writer = self._open([]) if self._writer is None else self._writer
-        self._end_row_group(writer)
-        writer.add_key_value_metadata({f"wellhead.{key}": value for key, value in footer.items()})
-        writer.close()
-        self.discard()
-
-    def discard(self) -> None:
-        """Close the file; one that `close` did not end is no readable Parquet."""
-        self._held.clear()
-        if self._writer is not None:
-            # Else the writer tries to end the file when it is collected, and complains that it is closed.
-            self._writer.is_open = False
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _end_row_group(self, writer: pq.ParquetWriter) -> None:
-        # The writer makes a row group of each table it is given.
-        rows = pa.Table.from_batches(self._held, self._schema)
-        self._held.clear()
-        self._held_bytes = 0
-        if rows.num_rows:
-            writer.write_table(rows, row_group_size=rows.num_rows)
-
-    def _open(self, dictionary: list[str]) -> pq.ParquetWriter:
-        return pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", compression_level=1, use_dictionary=dictionary
-        )
-
-
-def _repeating(batch: pa.RecordBatch) -> list[str]:
-    return [
-        field.name
-        for field, column in zip(batch.schema, batch.columns, strict=True)
-        if pa.types.is_dictionary(field.type) or _repeats(column.slice(0, _SAMPLE_ROWS))
-    ]
-
-
-def _repeats(sample: pa.Array) -> bool:
-    kind = sample.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)) or not len(sample):
-        return False
-    return int(pc.count_distinct(sample).as_py()) <= max(1, len(sample) * _MAX_DISTINCT_SHARE)

@@ -12,6 +12,9 @@
 Staging is outside the table because readers that glob do not skip hidden names, and beside it because a rename does
 not cross filesystems. The order of every publish: file durable, its folder durable, commit (elsewhere), rename,
 folders durable.
+
+Arrow is imported where rows are encoded: recovering and publishing need none of it, and come before the connector is
+started, where every tenth of a second is waited for.
 """
 
 from __future__ import annotations
@@ -34,15 +37,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import google_crc32c
-import pyarrow as pa
 
 from wellhead.errors import Code, ConfigurationError, FatalError, TransientError, WellheadError
 from wellhead.ids import ConnectionKey, StreamKey, UnitKey
 from wellhead.sinks.base import Segment, SegmentKey
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DISK_FULL = Code("WH-SNK-010", "The disk of the sink is full.")
 NOT_WRITABLE = Code("WH-SNK-011", "The sink cannot be written.")
@@ -140,7 +145,8 @@ class Writer:
         self._is_open = True
         with _translated(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._encoder = folder.encoder(self._path, schema)
+            with _encoding(self._path):
+                self._encoder = folder.encoder(self._path, schema)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"segment-{key.unit}")
 
     def write(self, batch: pa.RecordBatch, payload_bytes: int, on_written: Callable[[int], None]) -> None:
@@ -157,7 +163,8 @@ class Writer:
             self._raise_failure(wait=True)
             self._thread.shutdown(wait=True)
             with _translated(self._path):
-                self._encoder.close(footer)
+                with _encoding(self._path):
+                    self._encoder.close(footer)
                 _sync(self._path)
                 _sync_made(self._path.parent, self._folder.staging)
                 size, checksum = self._path.stat().st_size, crc32c(self._path)
@@ -165,8 +172,7 @@ class Writer:
             self.abandon()
             raise
         self._is_open = False
-        # The encoder's buffers go back to the system, not to the next segment's peak.
-        pa.default_memory_pool().release_unused()
+        _release_buffers()
         name = self._folder.published_name(self._key)
         return Segment(self._key, name, size, checksum, self._rows, self._min, self._max)
 
@@ -181,7 +187,7 @@ class Writer:
     def _encode(self, batch: pa.RecordBatch, payload_bytes: int, on_written: Callable[[int], None]) -> None:
         try:
             if self._failure is None:
-                with _translated(self._path):
+                with _translated(self._path), _encoding(self._path):
                     self._encoder.write(batch)
                 self._count(batch)
         except WellheadError as failure:
@@ -487,6 +493,15 @@ def _translated(path: Path) -> Iterator[None]:
             code=NOT_WRITABLE,
             hint="check the disk and the folder's permissions",
         ) from failure
+
+
+@contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors into ours; what the disk refuses passes."""
+    import pyarrow as pa
+
+    try:
+        yield
     except pa.ArrowNotImplementedError as failure:
         raise ConfigurationError(
             f"the file format cannot hold a column of this stream: {failure}",
@@ -499,3 +514,10 @@ def _translated(path: Path) -> Iterator[None]:
             code=NOT_ENCODABLE,
             hint="this is a defect of Wellhead or of the connector; nothing of this segment is committed",
         ) from failure
+
+
+def _release_buffers() -> None:
+    """Give the encoder's buffers back to the system, so that they do not add to the next segment's peak."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()

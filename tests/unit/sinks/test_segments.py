@@ -18,7 +18,7 @@ import pytest
 
 from wellhead.errors import ConfigurationError, TransientError
 from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName
-from wellhead.sinks import jsonl, parquet, segments
+from wellhead.sinks import jsonl, parquet_file, segments
 from wellhead.sinks.base import SegmentKey
 from wellhead.sinks.envelope import Envelope, EnvelopeContext
 from wellhead.sinks.jsonl import Jsonl
@@ -32,9 +32,9 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 class FullDisk(Parquet):
     """A sink whose every write answers as a full disk does."""
 
-    def encoder(self, path: Path, schema: pa.Schema) -> parquet.Encoder:
+    def encoder(self, path: Path, schema: pa.Schema) -> parquet_file.Encoder:
         path.touch()
-        return parquet.Encoder(Path("/dev/full"), schema)
+        return parquet_file.Encoder(Path("/dev/full"), schema)
 
 
 class FullDiskOfLines(Jsonl):
