@@ -15,8 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,22 +51,28 @@ class Stage:
     project: Path
     postgres: Postgres
     openbao: OpenBao
+    loading: Future[None]
+    """The flights on their way into the source, while releases are made."""
 
     @property
     def table(self) -> Path:
         """The flights' table in Bronze."""
         return self.project / "bronze" / "default" / "default" / "flights" / STREAM
 
+    @property
+    def administrator(self) -> dict[str, str]:
+        """Who `bao` is; never laid over the environment of a `wellhead` that runs something."""
+        return {"BAO_ADDR": self.openbao.address, "BAO_TOKEN": self.openbao.root_token}
+
     def bao(self, *arguments: str, shown: str | None = None, stdin: str | None = None, **options: Any) -> str:
-        """Call OpenBao's own command line as its administrator; who we are never reaches `wellhead`."""
-        env = {"BAO_ADDR": self.openbao.address, "BAO_TOKEN": self.openbao.root_token}
-        return self.screen.command("bao", *arguments, shown=shown, stdin=stdin, env=env, **options)
+        """Call OpenBao's own command line as its administrator."""
+        return self.screen.command("bao", *arguments, shown=shown, stdin=stdin, env=self.administrator, **options)
 
     def run(self, connection: str) -> dict[str, Any]:
         """Run a connection in full view, and return what the registry knows of the run."""
-        self.screen.command("wellhead", "run", connection)
-        newest = self.screen.ask("wellhead", "runs", "list", connection, "--limit", "1", "--json")
-        found: dict[str, Any] = self.screen.ask("wellhead", "runs", "show", newest[0]["run_id"], "--json")
+        said = self.screen.command("wellhead", "run", connection)
+        run_id = said.partition("  run ")[2].split()[0]
+        found: dict[str, Any] = self.screen.ask("wellhead", "runs", "show", run_id, "--json")
         return found
 
 
@@ -82,7 +90,12 @@ def main() -> int:
         _play(screen, folder)
     except (BrokenPromiseError, MissingPartError, SqlError) as failure:
         screen.say(f"\nFAILED: {failure}")
+        if failure.__context__ is not None:
+            screen.say(f"and before that: {failure.__context__}")
         return 1
+    except KeyboardInterrupt:
+        screen.say("\nstopped; what was started has ended")
+        return 130
     return 0
 
 
@@ -98,8 +111,7 @@ def _play(screen: Screen, folder: Path) -> None:
         _begin_anew(screen, folder)
         screen.command("wellhead", "init")
         try:
-            with _servers(screen, folder) as (postgres, openbao):
-                stage = Stage(screen, folder, postgres, openbao)
+            with _servers(screen, folder) as stage:
                 _configure(stage)
                 _publish(stage)
                 _connect(stage)
@@ -108,7 +120,7 @@ def _play(screen: Screen, folder: Path) -> None:
                 _look_around(stage, first)
                 _second_run(stage)
                 _hostile(stage)
-                _roll_back(stage, first)
+                _roll_back(stage, first["receipt"]["release"])
                 _nothing_is_lent(stage)
         finally:
             screen.chapter("Clean up")
@@ -135,8 +147,8 @@ def _begin_anew(screen: Screen, folder: Path) -> None:
 
 
 @contextmanager
-def _servers(screen: Screen, folder: Path) -> Iterator[tuple[Postgres, OpenBao]]:
-    """Lend a PostgreSQL with the flights in it and an OpenBao, both with passwords of their own."""
+def _servers(screen: Screen, folder: Path) -> Iterator[Stage]:
+    """Lend a PostgreSQL into which the flights are being loaded and an OpenBao, both with passwords of their own."""
     screen.chapter("A source and a secret store")
     with ExitStack() as scope:
         # A gateway reaches this machine under the bridge's own address, so the bridge has to be there before whoever
@@ -165,12 +177,11 @@ def _servers(screen: Screen, folder: Path) -> Iterator[tuple[Postgres, OpenBao]]
         postgres.create()
         postgres.start()
         screen.say(f"PostgreSQL on {OUTSIDE}:{postgres.port}, which its gateway calls {SOURCE} (pid {postgres.pid})")
-        flights.load(postgres)
+        screen.say("loading the flights meanwhile")
+        loading = scope.enter_context(ThreadPoolExecutor(1)).submit(flights.load, postgres)
         screen.env |= {"PGHOST": str(postgres.folder), "PGPORT": str(postgres.port), "PGUSER": "postgres"}
         screen.env |= {"PGDATABASE": flights.DATABASE}
-        said = screen.command("psql", "-Atc", "select count(*) from flights")
-        screen.check("flights loaded", int(said), flights.ROWS)
-        yield postgres, openbao
+        yield Stage(screen, folder, postgres, openbao, loading)
         postgres.stop()
         openbao.stop()
 
@@ -205,11 +216,15 @@ def _publish(stage: Stage) -> None:
 
 def _publish_folder(stage: Stage, folder: Path, key: str) -> None:
     place = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.relative_to(stage.project)
-    stage.screen.command("wellhead", "publish", str(folder), "--key", key, shown=f"wellhead publish {place} --key {key}")
+    shown = f"wellhead publish {place} --key {key}"
+    stage.screen.command("wellhead", "publish", str(folder), "--key", key, shown=shown)
 
 
 def _connect(stage: Stage) -> None:
     stage.screen.chapter("A connection")
+    stage.loading.result()
+    said = stage.screen.command("psql", "-Atc", "select count(*) from flights")
+    stage.screen.check("flights at the source", int(said), flights.ROWS)
     values = {"host": SOURCE, "port": stage.postgres.port, "database": flights.DATABASE}
     slots = {slot: f"vault-dyn://database/creds/flights-ro#{slot}" for slot in ("username", "password")}
     add = ["wellhead", "connection", "add", "flights", "--connector", "wellhead/postgres", "--version", "^1"]
@@ -231,13 +246,8 @@ def _administer(stage: Stage) -> None:
     }
     _quiet_bao(stage, "secrets", "enable", "database")
     _quiet_bao(stage, "write", "database/config/flights", "-", stdin=json.dumps(source))
-    script = stage.screen.command("wellhead", "vault", "policy", "flights", is_kept=lambda line: line.startswith("#"))
-    (stage.project / "vault-setup.sh").write_text("set -eu\n" + script.replace('"DATABASE"', '"flights"'))
-    stage.screen.command(
-        *("bash", "vault-setup.sh"),
-        shown="wellhead vault policy flights | sed s/DATABASE/flights/ | bash",
-        env={"BAO_ADDR": stage.openbao.address, "BAO_TOKEN": stage.openbao.root_token},
-    )
+    script = 'wellhead vault policy flights | sed \'s/"DATABASE"/"flights"/\' | bash -eu'
+    stage.screen.command("bash", "-euo", "pipefail", "-c", script, shown=script, env=stage.administrator)
     _quiet_bao(stage, "auth", "enable", "approle")
     role = "auth/approle/role/wellhead"
     _quiet_bao(stage, "write", role, "token_policies=wellhead-host", "token_no_default_policy=true", "token_ttl=10m")
@@ -255,13 +265,15 @@ def _first_run(stage: Stage) -> dict[str, Any]:
     stage.screen.chapter("The first run")
     screen, place = stage.screen, f"{SOURCE}:{stage.postgres.port}"
     # Nobody has opened the host yet: the manifest alone opens nothing that only a tenant can name.
-    refused = screen.command("wellhead", "connection", "check", "flights", exit_codes=(76, 78))
+    refused = screen.command("wellhead", "connection", "check", "flights", exit_codes=(76,))
     screen.require("refused until an operator opens the host", place in refused, place)
     screen.command("wellhead", "connection", "approve", "flights", place, "--reason", "source of the demo")
     screen.command("wellhead", "connection", "check", "flights")
     run = stage.run("flights")
 
-    screen.command("wellhead", "runs", "show", run["run_id"], shown="wellhead runs show " + run["run_id"])
+    screen.command("wellhead", "runs", "show", run["run_id"])
+    contacts = {f"{contact['verdict']} {contact['host']}:{contact['port']}" for contact in run["egress"]}
+    screen.check("hosts it reached or tried", sorted(contacts), [f"allow {place}"])
     return run
 
 
@@ -292,10 +304,10 @@ def _look_around(stage: Stage, run: dict[str, Any]) -> None:
     screen.check("roles left in the database", left.split(), [])
 
     screen.chapter("The receipt")
-    screen.say(f"$ wellhead runs show {run['run_id']} --json | jq .receipt")
-    screen.say(_indented(json.dumps(receipt, indent=2)))
-    contacts = [(contact["verdict"], contact["host"], contact["port"]) for contact in run["egress"]]
-    screen.check("hosts reached", sorted(set(contacts)), [("allow", SOURCE, stage.postgres.port)])
+    screen.say(f"$ wellhead runs show {run['run_id']} --json | jq '.receipt | del(.egress.contacts, .identity.probes)'")
+    egress = {"counts": receipt["egress"]["counts"]}
+    identity = {name: value for name, value in receipt["identity"].items() if name != "probes"}
+    screen.say(_indented(json.dumps({**receipt, "egress": egress, "identity": identity}, indent=2)))
 
 
 def _second_run(stage: Stage) -> None:
@@ -334,11 +346,12 @@ def _hostile(stage: Stage) -> None:
         heard = _connections_from_containers(stage) - heard_before
     table = stage.project / "bronze" / "default" / "default" / "escape" / "attempts"
     with duckdb.connect() as database:
-        attempts = database.execute(f"select name, outcome, target, detail from '{table}/*.parquet'").fetchall()
-    counts = Counter((name, outcome) for name, outcome, *_ in attempts)
-    for (name, outcome), count in sorted(counts.items()):
-        detail = next(row[3] for row in attempts if row[:2] == (name, outcome))
-        screen.say(f"  {outcome:<10} {count:>3} x {name:<34} {detail[:66]}")
+        attempts = database.execute(f"select name, outcome from '{table}/*.parquet'").fetchall()
+    for outcome in sorted({outcome for _, outcome in attempts}):
+        names = Counter(name for name, found in attempts if found == outcome)
+        tried = [name if count == 1 else f"{name} ({count})" for name, count in sorted(names.items())]
+        screen.say(f"  {outcome}, {names.total()}:")
+        screen.say(textwrap.fill(" · ".join(tried), 112, initial_indent="    ", subsequent_indent="    "))
     denied = Counter(contact["reason"] for contact in run["egress"] if contact["verdict"] == "deny")
     screen.say("  gateway's record: " + ", ".join(f"{count} {reason}" for reason, count in sorted(denied.items())))
     screen.require("ways out tried", len(attempts) > 150, len(attempts))
@@ -352,8 +365,8 @@ def _connections_from_containers(stage: Stage) -> int:
     return stage.postgres.log.count("connection received: host=172.31.255.")
 
 
-def _roll_back(stage: Stage, first: dict[str, Any]) -> None:
-    """Publish a newer release, run it, and go back."""
+def _roll_back(stage: Stage, release: dict[str, str]) -> None:
+    """Publish a newer release than ``release``, run it, and go back."""
     screen = stage.screen
     screen.chapter("A newer release, and back")
     newer = stage.project / "postgres-1.1.0"
@@ -363,27 +376,27 @@ def _roll_back(stage: Stage, first: dict[str, Any]) -> None:
         ("pyproject.toml", 'version = "1.0.0"\n', 'version = "1.1.0"\n'),
     ):
         text = (newer / name).read_text()
-        screen.check(f"{name} says 1.0.0 once before it says 1.1.0", text.count(before), 1)
+        if text.count(before) != 1:
+            raise BrokenPromiseError(f"{newer / name} is not of version 1.0.0, so 1.1.0 is not the next one")
         (newer / name).write_text(text.replace(before, after))
     _publish_folder(stage, newer, "release")
-    _one_more(stage, 1)
+    _one_more(stage, 500_001)
     run = stage.run("flights")
     screen.check("release that ran", run["receipt"]["release"]["version"], "1.1.0")
     screen.command("wellhead", "rollback", "connection", "flights", "--reason", "1.1.0 looks wrong")
-    _one_more(stage, 2)
+    _one_more(stage, 500_002)
     run = stage.run("flights")
     screen.check("release that ran", run["receipt"]["release"]["version"], "1.0.0")
-    screen.check("its digest is the first run's", run["receipt"]["release"]["digest"], first["receipt"]["release"]["digest"])
+    screen.check("digest, as of the first run", run["receipt"]["release"]["digest"], release["digest"])
     screen.check("rows read", run["receipt"]["streams"][0]["rows"], 1)
     _same(stage)
     screen.command("wellhead", "explain", "flights")
 
 
-def _one_more(stage: Stage, number: int) -> None:
-    stage.postgres.psql(
-        f"insert into flights (id, year, carrier, distance, updated_at) values (500000 + {number}, 2014, 'WH', 7, now())",
-        database=flights.DATABASE,
-    )
+def _one_more(stage: Stage, key: int) -> None:
+    columns = "id, year, carrier, distance, updated_at"
+    sql = f"insert into flights ({columns}) values ({key}, 2014, 'WH', 7, now())"
+    stage.postgres.psql(sql, database=flights.DATABASE)
 
 
 def _same(stage: Stage) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,17 @@ class Screen:
         )
         lines = []
         with child:
-            if child.stdin is not None:
-                child.stdin.write(stdin or "")
-                child.stdin.close()
-            for line in child.stdout or ():
-                lines.append(line)
-                if is_kept(line):
-                    self.say("  " + line.rstrip("\n"))
+            try:
+                if child.stdin is not None:
+                    child.stdin.write(stdin or "")
+                    child.stdin.close()
+                for line in child.stdout or ():
+                    lines.append(line)
+                    if is_kept(line):
+                        self.say("  " + line.rstrip("\n"))
+            except BaseException:
+                child.terminate()  # a run drains and cleans up after itself; leaving the block waits for it
+                raise
         if child.returncode not in exit_codes:
             hidden = "".join(line for line in lines if not is_kept(line))
             raise BrokenPromiseError(f"{shown or shlex.join(argv)} ended with exit code {child.returncode}\n{hidden}")
@@ -133,7 +137,9 @@ def _text(value: object) -> str:
             return "yes" if value else "no"
         case int():
             return f"{value:,}"
-        case list() | tuple():
+        case list():
             return ", ".join(map(_text, value)) if value else "none"
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return ", ".join(f"{name.replace('_', ' ')} {_text(number)}" for name, number in asdict(value).items())
         case _:
             return str(value)
