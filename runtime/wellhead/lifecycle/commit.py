@@ -59,7 +59,7 @@ def commit(database: Database, claim: Claim, before: run_state.UnitState, work: 
 
 
 def _write(tx: Transaction, claim: Claim, before: run_state.UnitState, work: Work) -> Committed:
-    # Invariants 2 and 7: one transaction is the commit. Whoever holds the highest epoch commits, and nobody else,
+    # Invariant 2: one transaction is the commit. Invariant 7: whoever holds the highest epoch commits, and nobody else,
     # whatever the clocks say.
     connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
     unit = run_state.advance(tx, before, epoch=claim.epoch, checkpoint=work.checkpoint)

@@ -88,7 +88,7 @@ class Plan:
         return f"{self.release.connector}@{self.release.version}{profile}"
 
     def credentials(self, secrets: tuple[Secret, ...]) -> Credentials:
-        """Return what Authenticate delivers."""
+        """Return what Authenticate delivers: the one message secrets travel in (invariant 15)."""
         return Credentials(
             config_json=json.dumps(self.config, sort_keys=True, ensure_ascii=False),
             secrets=secrets,

@@ -229,6 +229,7 @@ class _Reading:
                 ingested_at=self._tools.clock.now(),
                 raw_ref=batch.raw_ref,
             )
+            # Invariant 6: credit comes back when the rows are in the segment, so that a slow disk slows the source.
             self._open_writer(wrapped.schema).write(wrapped, batch.payload_bytes, self._frames.grant)
         else:
             self._frames.grant(batch.payload_bytes)
@@ -361,6 +362,7 @@ class _Reading:
         if self._rejected:
             self._judge_rejected(self._rejected[-1].reason)
         before = self._unit
+        # Invariant 1: durable before remembered. The file and its folder are on disk when this returns.
         segment = self._finish_segment(before, offer)
         failpoints.reach("segment_fsynced")
         done = commit.commit(

@@ -109,7 +109,7 @@ def staged(segment: segments.Segment) -> base.Segment:
 
 
 def publish(database: Database, sink: Sink, segment: segments.Segment) -> None:
-    """Put one committed file into its table and say so; repeating it changes nothing."""
+    """Put one committed file into its table and say so; repeating it changes nothing (invariant 4)."""
     sink.publish(staged(segment))
     with database.transaction() as tx:
         segments.mark_published(tx, [segment.number])

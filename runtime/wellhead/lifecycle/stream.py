@@ -343,7 +343,7 @@ def _read_units(
 
 
 def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) -> None:
-    """Let a complete generation's folder take the table's place."""
+    """Let a complete generation's folder take the table's place: no reader sees half of it (invariant 13)."""
     with tools.database.read() as tx:
         current = generations.current(tx, stream)
     if current is None or current.number != generation:
