@@ -7,31 +7,12 @@ the other. So no step before ``launch`` imports them, and `lifecycle.run` names 
 from __future__ import annotations
 
 import importlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 #: In the order they are needed; each brings what it rests on.
-NEEDED_LATER = ("wellhead.session.client", "wellhead.lifecycle.discover", "wellhead.lifecycle.stream")
+LATER_STEPS = ("wellhead.session.client", "wellhead.lifecycle.discover", "wellhead.lifecycle.stream")
 
 
-@contextmanager
-def imported_meanwhile(modules: tuple[str, ...] = NEEDED_LATER) -> Iterator[None]:
-    """Import ``modules`` in a thread while the block runs; they are there when it ends.
-
-    One that cannot be imported says so where it is imported next, in the step that needs it.
-    """
-    thread = threading.Thread(target=_import, args=(modules,), name="imports", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
-def _import(modules: tuple[str, ...]) -> None:
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            return
+def import_later_steps() -> None:
+    """Import what reading needs; at once where it is there already."""
+    for module in LATER_STEPS:
+        importlib.import_module(module)

@@ -12,6 +12,7 @@ from wellhead.engine.container import Attachment, Mount
 from wellhead.errors import Code, ConfigurationError, RefusedError, WellheadError
 from wellhead.ids import Digest
 from wellhead.images import layout
+from wellhead.lifecycle import ahead
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
 from wellhead.registry import runs
@@ -51,7 +52,7 @@ def launched(here: Run, plan: Plan, attachment: Attachment | None) -> Iterator[S
         network=attachment,
         runtime=here.host.settings.docker.runtime,
     )
-    with here.host.runner().launch(order) as started:
+    with here.host.runner().launch(order, meanwhile=ahead.import_later_steps) as started:
         with here.host.database.transaction() as tx:
             runs.set_image(tx, here.claim.run_id, Digest(started.image_id))
         failpoints.reach("container_started")

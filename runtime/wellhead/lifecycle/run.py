@@ -31,7 +31,7 @@ from wellhead.errors import (
     WellheadError,
 )
 from wellhead.ids import StreamKey, StreamName
-from wellhead.lifecycle import ahead, fence, launch, lend, recover, retry
+from wellhead.lifecycle import fence, launch, lend, recover, retry
 from wellhead.lifecycle.claim import AlreadyDoneError, Claim, HeldError, claimed, probing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan, freeze
@@ -353,16 +353,14 @@ def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
 def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
     """Lend, fence, launch and authenticate; leaving stops, unfences and revokes, in this order."""
     with ExitStack() as scope:
-        with ahead.imported_meanwhile():
-            with here.timeline.step("lend"):
-                loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
-                if loan is not None:
-                    progress.loans.append(loan)
-            with here.timeline.step("fence"):
-                attachment = scope.enter_context(fence.fenced(here, plan.policy))
-            with here.timeline.step("launch"):
-                started = scope.enter_context(launch.launched(here, plan, attachment))
+        with here.timeline.step("lend"):
+            loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
+            if loan is not None:
+                progress.loans.append(loan)
+        with here.timeline.step("fence"):
+            attachment = scope.enter_context(fence.fenced(here, plan.policy))
         with here.timeline.step("launch"):
+            started = scope.enter_context(launch.launched(here, plan, attachment))
             session = scope.enter_context(launch.spoken_to(here, plan, started))
         credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets))
         with here.timeline.step("authenticate"):

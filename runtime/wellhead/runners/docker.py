@@ -13,7 +13,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +133,12 @@ class DockerRunner:
         self._sweeper = sweeper
 
     @contextmanager
-    def launch(self, launch: Launch) -> Iterator[Started]:
+    def launch(self, launch: Launch, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Started]:
         """Start a connector and lend it until the block ends.
+
+        Args:
+            launch: what to start.
+            meanwhile: done while the container starts.
 
         Raises:
             ConfigurationError: the container ended at once (WH-RUN-101), for want of memory (WH-RUN-102), or the
@@ -146,7 +151,10 @@ class DockerRunner:
         with folders.socket_folder(self._engine, self._root, labels, self._sweeper or launch.image_id) as folder:
             container = self._engine.create(_spec(launch, labels, folder))
             try:
-                container.start()
+                with ThreadPoolExecutor(1, thread_name_prefix="start") as starting:
+                    start = starting.submit(container.start)
+                    meanwhile()
+                    start.result()
                 socket_path = folder.path / folders.SOCKET_NAME
                 with _Watch(folder.path, container) as watch:
                     _await_socket(container, socket_path, launch.start_s, watch)
