@@ -67,6 +67,8 @@ class World:
     connector: Callable[[], Connector] = Generator
     references: Mapping[str, Reference] = field(default_factory=dict)
     secrets: SecretStore | None = None
+    policy: Policy = field(default_factory=lambda: Policy(()))
+    fencer: Any = None
     launches: int = 0
     tape: list[str] = field(default_factory=list)
     """What happened around the connector, in order."""
@@ -112,7 +114,7 @@ class World:
             trust=missing,
             engine=missing,
             runner=missing,
-            fencer=missing,
+            fencer=lambda: self.fencer,
             secrets=lambda: cast("SecretStore", self.secrets),
             sink=lambda selection: self.sinks[selection.type](self.settings.path(selection.path)),
         )
@@ -215,7 +217,7 @@ def _world(folder: Path, monkeypatch: pytest.MonkeyPatch, database: Database) ->
             config=dict(file.connection.config),
             references=dict(made.references),
             egress=(),
-            policy=Policy(()),
+            policy=made.policy,
             resources=Resources(),
             deadlines=Deadlines(10.0, settings.run.silence_s, settings.run.total_s, 5.0),
             profile=None,

@@ -1,0 +1,237 @@
+"""The order of a run: what stands before what, and what is proved before what becomes true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pyarrow as pa
+import pytest
+
+import wellhead_sdk as sdk
+from tests.unit.lifecycle.conftest import MANIFEST, World
+from wellhead.catalog.verify import OTHER_STARTED, VerifiedRelease
+from wellhead.egress.policy import Policy, Rule
+from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
+from wellhead.ids import ConnectorId, Digest
+from wellhead.images.layout import ImageDigests
+from wellhead.lifecycle import launch, plan
+from wellhead.lifecycle.read import MISCOUNTED, UNCOVERED
+from wellhead.registry import revocations, runs
+from wellhead.secrets.base import LendRequest, Reference, SecretValue
+from wellhead.session.client import Session
+from wellhead.sinks.segments import Writer
+
+CODE = Code("WH-TST-001", "A test's own.")
+
+
+@dataclass
+class Loan:
+    """What the store of these tests lends."""
+
+    secrets: Mapping[str, SecretValue]
+    accessor: str = "accessor-1"
+    leases: tuple[Any, ...] = ()
+    renew_at: datetime | None = None
+    rotate_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revocation_error: WellheadError | None = None
+
+
+@dataclass
+class Store:
+    """A secret store that writes down what it is asked and what the registry knew by then."""
+
+    world: World
+    revocation_error: WellheadError | None = None
+    revoked: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def lend(self, request: LendRequest, note_accessor: Callable[[str], None]) -> Iterator[Loan]:
+        note_accessor("accessor-1")
+        self.world.tape.append(f"read, {len(self.pending())} noted")
+        loan = Loan({slot: SecretValue("tops3cret", None) for slot in request.references})
+        try:
+            yield loan
+        finally:
+            self.world.tape.append("revoked")
+            loan.revoked_at = datetime.now(UTC)
+            loan.revocation_error = self.revocation_error
+
+    def revoke_accessor(self, accessor: str) -> bool:
+        self.revoked.append(accessor)
+        return True
+
+    def pending(self) -> list[str]:
+        with self.world.database.read() as tx:
+            return [item.accessor for item in revocations.all_of(tx)]
+
+
+@dataclass
+class Fencer:
+    """A fence that writes down when it stands and when it falls."""
+
+    world: World
+    attachment: None = None
+
+    @contextmanager
+    def fence(self, labels: object, policy: Policy) -> Iterator[Fencer]:
+        self.world.tape.append("fenced")
+        try:
+            yield self
+        finally:
+            self.world.tape.append("unfenced")
+
+    def problem(self) -> None:
+        return None
+
+    def close(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def sealed(world: World) -> World:
+    """A connection with a secret and one way out."""
+    world.references = {"token": Reference.parse("env://TOKEN")}
+    world.secrets = cast("Any", Store(world))
+    world.policy = Policy((Rule("db.example", 5432),))
+    world.fencer = Fencer(world)
+    return world
+
+
+def test_the_connector_ends_before_its_fence_and_its_fence_before_its_secrets(sealed: World) -> None:
+    assert sealed.run(sealed.connect(config={"rows": 1})).exit_code == 0
+    assert sealed.tape == ["reaped", "read, 1 noted", "fenced", "started", "stopped", "unfenced", "revoked"]
+
+
+def test_the_accessor_is_stored_before_a_secret_is_read(sealed: World) -> None:
+    sealed.run(sealed.connect(config={"rows": 1}))
+    assert sealed.tape[1] == "read, 1 noted"
+
+
+@pytest.mark.parametrize("fault", [{}, {"fail_at": 0, "fail_as": "fatal"}], ids=["succeeded", "failed"])
+def test_a_loan_that_was_revoked_is_forgotten_however_the_run_ended(sealed: World, fault: dict[str, Any]) -> None:
+    report = sealed.run(sealed.connect(config={"rows": 1, **fault}))
+    assert cast("Any", sealed.secrets).pending() == []
+    with sealed.database.read() as tx:
+        told = [event.event for event in runs.events(tx, runs.get(tx, cast("Any", report.run_id)).run_id)]
+    assert "secrets.revoked" in told
+
+
+def test_a_loan_that_could_not_be_revoked_is_revoked_by_the_next_run(sealed: World) -> None:
+    store = Store(sealed, TransientError("sealed", code=CODE))
+    sealed.secrets = cast("Any", store)
+    file = sealed.connect(config={"rows": 1})
+    assert sealed.run(file).exit_code == 0
+    assert store.pending() == ["accessor-1"]
+    store.revocation_error = None
+    sealed.run(file)
+    assert store.revoked == ["accessor-1"]
+
+
+def test_a_secret_is_struck_from_what_the_run_tells(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Session, credentials: object) -> None:
+        raise AuthError("the source does not know tops3cret", code=CODE)
+
+    monkeypatch.setattr(Session, "authenticate", refuse)
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    report = sealed.run(sealed.connect(config={"rows": 1}))
+    assert report.exit_code == 77
+    assert report.error is not None
+    assert "tops3cret" not in report.error.message
+
+
+def test_a_checkpoint_is_sent_only_for_what_the_registry_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.configure(commit={"max_bytes": 1})
+    deliver, seen = Session.checkpoint, []
+
+    def checkpoint(self: Session, committed: Any) -> None:
+        unit = world.units()[committed.unit]
+        seen.append(unit.commit_no == committed.commit_no and unit.state == committed.state)
+        deliver(self, committed)
+
+    monkeypatch.setattr(Session, "checkpoint", checkpoint)
+    world.run(world.connect({"name": "rows", "batch_size": 10}, config={"rows": 40}))
+    assert len(seen) >= 4
+    assert all(seen)
+
+
+def test_a_sink_that_loses_rows_ends_the_run_before_its_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Writer.finish
+    monkeypatch.setattr(Writer, "finish", lambda self, footer: replace(finish(self, footer), rows=9))
+    report = world.run(world.connect(config={"rows": 10}))
+    assert report.exit_code == 70
+    assert report.error is not None
+    assert report.error.code == MISCOUNTED.name
+    assert world.units()["all"].rows_total == 0
+
+
+class Uncovered(sdk.Connector):
+    """Offers nothing after its last rows, which only a connector without our SDK could do."""
+
+    schema = pa.schema([("id", pa.int64())])
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> None:
+        return None
+
+    def discover(self, session: None) -> Iterator[sdk.Stream]:
+        yield sdk.Stream("rows", schema=self.schema, primary_key=["id"])
+
+    def read(self, session: None, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.emit([{"id": 1}])
+        out.checkpoint({"next": 1})
+        out.emit([{"id": 2}])
+
+
+def test_rows_after_the_last_checkpoint_of_a_complete_unit_end_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = sdk.Out._offer
+    offers: list[object] = []
+
+    def first_alone(self: sdk.Out, *arguments: Any) -> None:
+        for _ in range(not offers):
+            offers.append(arguments)
+            offer(self, *arguments)
+
+    monkeypatch.setattr(sdk.Out, "_offer", first_alone)
+    world.connector = Uncovered
+    report = world.run(world.connect("rows"))
+    assert report.exit_code == 70
+    assert report.error is not None
+    assert report.error.code == UNCOVERED.name
+    assert world.units()["all"].rows_total == 0
+
+
+def test_a_host_that_is_not_approved_refuses_the_run() -> None:
+    with pytest.raises(RefusedError, match=r"db\.example:5432") as caught:
+        plan._require_approvals("flights", Policy((Rule("db.example", 5432, approved=False),)))
+    assert caught.value.code == plan.NEEDS_APPROVAL
+    assert "wellhead connection approve flights db.example:5432" in (caught.value.hint or "")
+
+
+def test_an_image_that_was_not_signed_is_refused() -> None:
+    images = {"linux/amd64": ImageDigests(Digest("sha256:manifest"), Digest("sha256:config"))}
+    release = VerifiedRelease(
+        ConnectorId("dev/generator"), "1.0.0", Digest("sha256:1"), MANIFEST.manifest, MANIFEST.sha256, images, ()
+    )
+    engine = SimpleNamespace(image_exists=lambda _: False, load=lambda _: "sha256:other")
+    here = SimpleNamespace(
+        host=SimpleNamespace(engine=lambda: engine, layout=lambda: None), timeline=SimpleNamespace(step=_step)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wellhead.images.layout.engine_tar", lambda *_: None)
+        with pytest.raises(RefusedError) as caught:
+            launch.loaded_image(
+                cast("Any", here), cast("Any", SimpleNamespace(release=release, platform="linux/amd64"))
+            )
+    assert caught.value.code == OTHER_STARTED
+
+
+@contextmanager
+def _step(_name: str) -> Iterator[None]:
+    yield
