@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pa_parquet
 from adbc_driver_postgresql import dbapi
 
 from bench.harness.compare import Sample
+from wellhead_generator import rows
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -42,10 +44,30 @@ def postgres_to_parquet(uri: str, query: str, target: Path) -> Sample:
         return Sample(time.perf_counter() - began, rows)
 
 
+def generator_to_parquet(made: rows.Rows, count: int, page_rows: int, style: str, target: Path) -> Sample:
+    """Write the generator's own rows, page by page; dicts are made into Arrow as Arrow itself does it."""
+    began = time.perf_counter()
+    written = _write_batches(_pages(made, count, page_rows, style), made.schema, target)
+    return Sample(time.perf_counter() - began, written)
+
+
+def _pages(made: rows.Rows, count: int, page_rows: int, style: str) -> Iterator[pa.RecordBatch]:
+    if style == "columnar":
+        yield from made.pages(0, count, page_rows)
+        return
+    for first in range(0, count, page_rows):
+        page = made.dicts(first, min(first + page_rows, count))
+        yield pa.RecordBatch.from_pylist(page, schema=made.schema)
+
+
 def _write(reader: pa.RecordBatchReader, target: Path) -> int:
-    rows = 0
-    with pa_parquet.ParquetWriter(target, reader.schema, compression="zstd", compression_level=1) as writer:
-        for batch in reader:
+    return _write_batches(reader, reader.schema, target)
+
+
+def _write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path) -> int:
+    written = 0
+    with pa_parquet.ParquetWriter(target, schema, compression="zstd", compression_level=1) as writer:
+        for batch in batches:
             writer.write_batch(batch)
-            rows += batch.num_rows
-    return rows
+            written += batch.num_rows
+    return written

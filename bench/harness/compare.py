@@ -26,13 +26,15 @@ _LIBRARIES = ("grpcio", "protobuf", "pyarrow", "polars")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: ``goal`` is the least ratio of each way to the baseline, None where nothing is promised."""
+    """What is asked, and the least that was promised: by ratio to the baseline, by rows a second, or by the clock."""
 
     name: str
     text: str
     rows: int
     seed: int
     goal: float | None = None
+    goal_rows_per_s: float | None = None
+    goal_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,15 @@ def report(question: Question, measured: Sequence[Measured], rounds: int) -> Pat
     out = sys.stdout.write
     out(f"{question.text} ({question.rows:,} rows, seed {question.seed}, {rounds} rounds)\n")
     for one in measured:
-        spread = f"{min(one.seconds):.2f}-{max(one.seconds):.2f} s"
-        out(f"  {one.name:<44} {one.rows_per_s / 1000:9,.0f} krows/s  x{one.ratio:.2f}  ({spread})\n")
-    if question.goal is not None:
-        out(f"  goal: x{question.goal:.2f}\n")
+        spread = f"{one.median_s:.2f} s of {min(one.seconds):.2f}-{max(one.seconds):.2f}"
+        out(f"  {one.name:<44} {one.rows_per_s / 1000:9,.0f} krows/s  x{one.ratio:.2f}  ({spread}{_memory(one)})\n")
+    for goal, shown in (
+        (question.goal, "x{:.2f}"),
+        (question.goal_rows_per_s, "{:,.0f} rows/s"),
+        (question.goal_s, "{:.2f} s"),
+    ):
+        if goal is not None:
+            out(f"  goal: {shown.format(goal)}\n")
     commit = _git("rev-parse", "--short=12", "HEAD")
     file = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{commit}.json"
     known = json.loads(file.read_text()) if file.exists() else {}
@@ -138,6 +145,11 @@ def _measured(name: str, taken: list[Sample], reference: float, question: Questi
         round(reference / median, 3),
         nearest.details,
     )
+
+
+def _memory(one: Measured) -> str:
+    peak = one.details.get("peak_memory_mib")
+    return "" if peak is None else f", {peak} MiB"
 
 
 def _lines(file: str) -> list[str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench.harness.compare import Sample
 
@@ -19,29 +23,73 @@ class FailedRunError(Exception):
     """A command ended otherwise than it should; the text is what it said."""
 
 
-def wellhead(project: Path, *arguments: str) -> str:
-    """Run one command in ``project`` and return its standard output.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command line: what it wrote, how long its process lived, and the most memory it held."""
+
+    stdout: str
+    wall_s: float
+    peak_memory_mib: int
+
+
+def wellhead(project: Path, *arguments: str) -> Call:
+    """Run one command in ``project``.
 
     Raises:
         FailedRunError: its exit code is not 0.
     """
-    done = subprocess.run(
-        [Path(sys.executable).with_name("wellhead"), *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise FailedRunError(f"wellhead {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}\n{done.stdout}")
-    return done.stdout
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        began = time.perf_counter()
+        program = Path(sys.executable).with_name("wellhead")
+        child = subprocess.Popen([program, *arguments], cwd=project, stdout=stdout, stderr=stderr)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall_s = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said = [_text(file) for file in (stdout, stderr)]
+    if child.returncode:
+        raise FailedRunError(f"wellhead {' '.join(arguments)}: exit {child.returncode}\n{said[1]}\n{said[0]}")
+    return Call(said[0], wall_s, usage.ru_maxrss // 1024)
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """Return the documents a command listed with ``--json``."""
+    found: list[dict[str, Any]] = json.loads(text)
+    return found
 
 
 def full_refresh(project: Path, connection: str) -> Sample:
     """Read a connection anew; the time is that of the data's way from source to published table."""
-    document: Mapping[str, Any] = json.loads(wellhead(project, "run", connection, "--full-refresh", "--json"))
+    call, document = _run(project, connection)
+    return Sample(document["timings"][DATA_STEP], _rows(document), _details(call, document))
+
+
+def whole_run(project: Path, connection: str) -> Sample:
+    """Read a connection anew; the time is that of the whole process, from its start to its end."""
+    call, document = _run(project, connection)
+    return Sample(call.wall_s, _rows(document), _details(call, document))
+
+
+def _run(project: Path, connection: str) -> tuple[Call, Mapping[str, Any]]:
+    call = wellhead(project, "run", connection, "--full-refresh", "--json", "--quiet")
+    document: Mapping[str, Any] = json.loads(call.stdout)
     if document["status"] != "succeeded":
         raise FailedRunError(f"{connection}: {document['status']}: {document['error']}")
-    timings = document["timings"]
+    return call, document
+
+
+def _rows(document: Mapping[str, Any]) -> int:
     streams: Sequence[Mapping[str, Any]] = document["streams"]
-    return Sample(timings[DATA_STEP], sum(stream["rows"] for stream in streams), {"timings": timings})
+    return sum(stream["rows"] for stream in streams)
+
+
+def _details(call: Call, document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "wall_s": round(call.wall_s, 3),
+        "peak_memory_mib": call.peak_memory_mib,
+        "timings": {step: round(seconds, 3) for step, seconds in document["timings"].items()},
+    }
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
