@@ -6,8 +6,6 @@ is judged: exit code, what reached Bronze, what the host wrote down, and what is
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import os
 import socket
@@ -15,7 +13,6 @@ import socketserver
 import ssl
 import subprocess
 import threading
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +31,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 HOSTILE = parts.ROOT / "tests" / "images" / "hostile"
 MODES: list[dict[str, Any]] = YAML(typ="safe").load(HOSTILE / "modes.yaml")["modes"]
-LEAKS = [mode["name"] for mode in MODES if mode.get("secret")]
 
 #: The host may hold this much whatever a connector does.
 MEMORY_KIB = 400 * 1024
@@ -52,10 +48,13 @@ CANARY = 'c4nary/"quoted"+and&longer-than-16?'
 @pytest.fixture(scope="module")
 def arena(workshop: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with one connection a mode, in which the modes run one after the other."""
-    folder = tmp_path_factory.mktemp("arena")
+    return _arena(workshop, tmp_path_factory.mktemp("arena"), [mode["name"] for mode in MODES])
+
+
+def _arena(workshop: Project, folder: Path, names: list[str]) -> Project:
     arena = workshop.copy(folder)
     arena.configure(run=PATIENCE, secrets={"store": "local"}, files={"roots": [str(folder / "files")]})
-    for mode in MODES:
+    for mode in (mode for mode in MODES if mode["name"] in names):
         _connect(arena, folder / "files", mode)
     return arena
 
@@ -119,51 +118,6 @@ def test_a_name_that_is_a_path_leads_nowhere(arena: Project, tmp_path: Path) -> 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-# ----- its own secret
-
-
-def _forms(secret: str) -> set[bytes]:
-    """Return every form a secret must not be found in: none of it comes from the code under test."""
-    raw = secret.encode()
-    texts = {secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)}
-    texts |= {raw.hex(), raw.hex().upper()}
-    for lead in range(3):
-        # What base64 shows of the secret whatever surrounds it: whole groups of three bytes, without the edges.
-        coded = base64.b64encode(b"\0" * lead + raw)[4 if lead else 0 :].decode().rstrip("=")
-        texts |= {coded[:-4], coded[:-4].replace("+", "-").replace("/", "_")}
-    return {text.encode() for text in texts} | {gzip.compress(raw, mtime=0)[10:-8]}
-
-
-def _found_in(places: list[tuple[str, bytes]]) -> list[str]:
-    return [f"{name}: {form!r}" for name, content in places for form in _forms(CANARY) if form in content]
-
-
-def _written(arena: Project, outcome: Outcome, *, with_bronze: bool) -> list[tuple[str, bytes]]:
-    files = [path for path in arena.root.rglob("*") if path.is_file()]
-    kept = [path for path in files if with_bronze or not path.is_relative_to(arena.root / "bronze")]
-    texts = [("stdout", outcome.stdout.encode()), ("stderr", outcome.stderr.encode())]
-    return [*texts, *((str(path.relative_to(arena.root)), path.read_bytes()) for path in kept)]
-
-
-def test_the_search_for_the_secret_would_find_it() -> None:
-    """The control: each thing the connector says is caught where nobody redacts."""
-    from wellhead_hostile.leaks import forms
-
-    for form in forms(CANARY):
-        assert _found_in([("said", f"the secret is {form}.".encode())]) != [], form
-
-
-@pytest.mark.parametrize("mode", [name for name in LEAKS if name != "leaks_in_records"])
-def test_nothing_the_host_writes_holds_the_secret(arena: Project, mode: str) -> None:
-    outcome = _run(arena, mode)
-    assert _found_in(_written(arena, outcome, with_bronze=True)) == []
-
-
-def test_records_are_the_connectors_own_and_everything_else_stays_clean(arena: Project) -> None:
-    outcome = _run(arena, "leaks_in_records")
-    assert _found_in(_written(arena, outcome, with_bronze=False)) == []
 
 
 # ----- ways out
@@ -243,7 +197,8 @@ def _opened_host(folder: Path) -> Iterator[_Tls]:
             thread.join()
 
 
-#: Prints one JSON list of [interface, protocol, source, destination, port] on SIGTERM: every IPv4 packet of the host.
+#: Prints a JSON list of [interface, protocol, source, destination, port] on SIGTERM: whatever IPv4 begins on the host.
+#: Of TCP that is a SYN alone; answers to somebody else's SYN say nothing of who may go where.
 _SNIFFER = """
 import json, signal, socket, struct, sys
 line = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
@@ -256,9 +211,11 @@ signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
 while True:
     packet, place = line.recvfrom(65535)
-    if len(packet) < 24:
+    if len(packet) < 28:
         continue
     head = (packet[0] & 15) * 4
+    if packet[9] == 6 and packet[head + 13] & 0x12 != 0x02:
+        continue
     port = struct.unpack(">H", packet[head + 2 : head + 4])[0] if packet[9] in (6, 17) else 0
     source, destination = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
     seen.add((place[0], packet[9], source, destination, port))
@@ -319,9 +276,10 @@ def test_no_way_out_is_open_but_the_one_that_was_opened(
     assert [attempt[0] for attempt in attempts if attempt[2] == "allowed"] == ["the opened host"]
     assert server.names == ["open.test"]
     assert listener.heard == []
-    beyond = [packet for packet in packets if packet[2].startswith("172.31.255.") and packet[2] != "172.31.255.1"]
-    assert beyond != []
-    assert [packet for packet in beyond if packet[3:] != ("172.31.255.1", port)] == []
+    # Another run's gateway has another address on the bridge they share.
+    gateways = {packet[2] for packet in packets if packet[3:] == ("172.31.255.1", port)}
+    assert len(gateways) == 1
+    assert {packet[3:] for packet in packets if packet[2] in gateways} == {("172.31.255.1", port)}
     assert outcome.document["egress"]["allowed"] == 1
     assert outcome.document["egress"]["denied"] > 0
     assert _left_of(outcome.document["run_id"]) == []

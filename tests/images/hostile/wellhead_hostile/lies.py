@@ -189,9 +189,9 @@ def two_batches_in_one(talk: Talk) -> Iterator[Said]:
 
 
 def compression_bomb(talk: Talk) -> Iterator[Said]:
-    """Send a few kilobytes that unpack to half a gigabyte."""
+    """Send a few kilobytes that unpack to four times what any batch may hold."""
     yield talk.schema()
-    text = pa.array(["\0" * (512 * 1024 * 1024)], pa.string())
+    text = pa.array(["\0" * (64 * 1024 * 1024)], pa.string())
     batch = pa.RecordBatch.from_arrays([pa.array([0], pa.int64()), text], schema=frames.RECORDS)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, frames.RECORDS, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
@@ -202,9 +202,9 @@ def compression_bomb(talk: Talk) -> Iterator[Said]:
 
 def nulls_bomb(talk: Talk) -> Iterator[Said]:
     """Send a hundred bytes that are ten million rows."""
-    schema = pa.schema([pa.field("nothing", pa.null())])
+    schema = pa.schema([pa.field("id", pa.null()), pa.field("text", pa.null())])
     yield talk.schema(schema)
-    yield talk.batch_of(pa.RecordBatch.from_arrays([pa.nulls(10_000_000)], schema=schema))
+    yield talk.batch_of(pa.RecordBatch.from_arrays([pa.nulls(10_000_000)] * 2, schema=schema))
     yield from talk.end()
 
 
