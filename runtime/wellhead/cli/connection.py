@@ -54,6 +54,12 @@ def add(
         "secrets": dict(_pairs(secret, "--secret")),
         "streams": [_stream(text) for text in stream],
     }
+    if connections.NAME.fullmatch(connection) is None:
+        raise UsageError(
+            f"{connection!r} cannot be the name of a connection",
+            code=BAD_PAIR,
+            hint="use lower-case letters, digits and dashes, at most 63, beginning with a letter or digit",
+        )
     with services.opened(config) as host:
         file = connections.path_of(host.settings, connection)
         if file.exists():

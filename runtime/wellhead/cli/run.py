@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
+from wellhead.errors import RefusedError, WellheadError
 
 if TYPE_CHECKING:
     from wellhead.lifecycle.report import Report
@@ -59,7 +60,11 @@ def run(
     from wellhead.lifecycle.stop import Stop
 
     stop = Stop()
-    with stopping_on_signals(stop), services.opened(config) as host:
+    with (
+        stopping_on_signals(stop),
+        _as_document(connection, logical_run_id, as_json=as_json),
+        services.opened(config) as host,
+    ):
         file = connections.load(host.settings, connection, os.environ)
         order = lifecycle.Order(
             logical_run_id=logical_run_id,
@@ -76,6 +81,23 @@ def run(
     if not quiet:
         _tell(report, as_json=as_json)
     raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def _as_document(connection: str, logical_run_id: str | None, *, as_json: bool) -> Iterator[None]:
+    """Let what keeps a run from beginning be a JSON document as well; a scheduler reads nothing else."""
+    try:
+        yield
+    except WellheadError as error:
+        if as_json:
+            from wellhead.lifecycle.report import ErrorReport, Report, Status
+
+            place = None if error.place is None else str(error.place)
+            told = ErrorReport(str(error.code), error.category, error.message, error.hint, place, error.details)
+            status = Status.REFUSED if isinstance(error, RefusedError) else Status.FAILED
+            report = Report("", logical_run_id, connection, status, error.exit_code, error=told)
+            output.print_json(report.document())
+        raise
 
 
 @contextmanager

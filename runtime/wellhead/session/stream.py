@@ -133,6 +133,9 @@ class UnitStream:
                 raise FatalError("the unit ended without done", code=NO_DONE, hint=_BLAME)
             case m.WaitFrame():
                 self._waits_until = frame.until
+        if not isinstance(frame, m.DoneFrame):
+            # A connector that goes on talking must not be able to outlast the wish to stop.
+            self._require_end(self._clock.monotonic())
         return frame
 
     def finish(self) -> None:
@@ -161,8 +164,7 @@ class UnitStream:
 
     def _look_at_clock(self) -> None:
         now = self._clock.monotonic()
-        if self._must_end_at is not None and now >= self._must_end_at:
-            raise TransientError("the unit was asked to stop and did not end in time", code=NOT_DRAINED)
+        self._require_end(now)
         with self._lock:
             may_be_silent = self._credit <= 0 or self._unanswered > 0 or self._is_waiting()
             if may_be_silent or self._verifier.is_done:
@@ -174,6 +176,10 @@ class UnitStream:
                 code=SILENT,
                 hint="raise timeouts.silence in the manifest if the source is this slow, or call out.wait()",
             )
+
+    def _require_end(self, now: float) -> None:
+        if self._must_end_at is not None and now >= self._must_end_at:
+            raise TransientError("the unit was asked to stop and did not end in time", code=NOT_DRAINED)
 
     def _is_waiting(self) -> bool:
         return self._waits_until is not None and self._clock.now() < self._waits_until

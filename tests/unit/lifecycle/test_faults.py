@@ -362,3 +362,13 @@ def test_recovery_ends_what_a_dead_run_left(world: World) -> None:
 def test_a_refused_filter_is_told_before_anything_is_read(world: World) -> None:
     with pytest.raises(ConfigurationError, match="takes one value"):
         world.connect({"name": "rows", "filters": {"id": {"=": [1, 2]}}})
+
+
+def test_a_connection_that_was_removed_and_comes_back_goes_on_counting_epochs(world: World) -> None:
+    file = world.connect({"name": "rows", "mode": "incremental"}, config={"rows": 10})
+    world.run(file)
+    with world.database.transaction() as tx:
+        connections.remove(tx, file.key)
+    world.run(world.connect({"name": "rows", "mode": "incremental"}, config={"rows": 20}))
+    assert world.units()["all"].epoch == 2
+    assert world.ids() == list(range(20))

@@ -327,6 +327,23 @@ def test_a_unit_that_does_not_drain_in_time_is_ended(emitting: Emitting, clock: 
     assert caught.value.code is stream.NOT_DRAINED
 
 
+def test_a_unit_that_goes_on_talking_is_ended_when_it_should_have_drained(
+    emitting: Emitting, clock: StillClock
+) -> None:
+    def flood(controls: Iterator[m.Control]) -> Iterator[m.Frame | bytes]:
+        yield schema_frame()
+        while True:
+            yield m.ProgressFrame(1)
+
+    with emitting(Liar(talk=flood)) as unit:
+        take(unit, 3)
+        unit.stop(m.StopMode.DRAIN, 10)
+        clock.advance(11)
+        with pytest.raises(TransientError) as caught:
+            take(unit, 1)
+    assert caught.value.code is stream.NOT_DRAINED
+
+
 def test_leaving_early_hangs_up_though_the_connector_floods(emitting: Emitting) -> None:
     def flood(controls: Iterator[m.Control]) -> Iterator[m.Frame | bytes]:
         yield schema_frame()
