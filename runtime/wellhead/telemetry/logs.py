@@ -83,8 +83,12 @@ class RunLog:
 
     def write(self, level: Level, message: str, /, *, source: str = "host", **fields: object) -> None:
         """Write one line; nothing is raised for a closed log, whose last line said that it ended."""
-        message = self._redactor.text(message[:MAX_LINE])
-        clean = {name: self._redactor.value(value) for name, value in fields.items() if name not in _OWN}
+        # Redacted before it is cut: half a secret at the cut would be no form the redactor knows.
+        message = self._redactor.text(message)[:MAX_LINE]
+        # Names too: a connector chooses them as freely as the values.
+        clean = {
+            self._redactor.text(name): self._redactor.value(value) for name, value in fields.items() if name not in _OWN
+        }
         line = self._line(level, source, message, clean)
         if len(line) > MAX_LINE:
             line = self._line(level, source, message[: MAX_LINE // 2], {"cut": True})

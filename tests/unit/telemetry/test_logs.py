@@ -5,6 +5,7 @@ import stat
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,22 @@ def test_no_secret_reaches_the_file_or_the_watcher(tmp_path: Path) -> None:
     assert json.dumps(CANARY)[1:-1] not in written
     assert _lines(tmp_path / "log")[0]["deep"] == [{"x": "***"}]
     assert watched == ['failed with *** value=*** deep="[{\\"x\\": \\"***\\"}]"']
+
+
+def test_a_secret_is_struck_from_the_names_of_fields_too(tmp_path: Path) -> None:
+    seen: list[str] = []
+    with _open(tmp_path / "r1.jsonl", echo=lambda _, line: seen.append(line)) as log:
+        fields: dict[str, Any] = {f"name {CANARY}": 1}
+        log.write(Level.INFO, "said", **fields)
+    assert [list(line)[-1] for line in _lines(tmp_path / "r1.jsonl")] == ["name ***"]
+    assert seen == ["said name ***=1"]
+
+
+def test_a_secret_at_the_cut_of_a_long_message_is_struck_whole(tmp_path: Path) -> None:
+    before = "x" * (logs.MAX_LINE - 5)
+    with _open(tmp_path / "r1.jsonl") as log:
+        log.write(Level.INFO, before + CANARY)
+    assert CANARY[:5] not in (tmp_path / "r1.jsonl").read_text()
 
 
 def test_a_field_cannot_replace_what_the_host_says(tmp_path: Path) -> None:
