@@ -1,4 +1,4 @@
-"""A real HTTPS source on loopback, with a certificate of its own authority and faults on demand.
+"""A real HTTPS source, on loopback if not told otherwise, with a certificate of its own authority and faults on demand.
 
 Answers are played in the order they were put in; a source without answers left answers by its route. Every request is
 on the tape.
@@ -65,14 +65,14 @@ class Source:
 
 
 @contextmanager
-def https_source(folder: Path) -> Iterator[Source]:
-    """Serve until the block ends."""
-    certificate = parts.certificate(folder, "localhost")
+def https_source(folder: Path, *, address: str = "127.0.0.1", name: str = "localhost") -> Iterator[Source]:
+    """Serve on an address, under a certificate for a name, until the block ends."""
+    certificate = parts.certificate(folder, name)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = _Server((address, 0), _Handler)
     server.context = context
-    server.source = Source(f"https://localhost:{server.server_port}", certificate.authority.read_text())
+    server.source = Source(f"https://{name}:{server.server_port}", certificate.authority.read_text())
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
