@@ -98,7 +98,9 @@ def show(run: Run, config: Config = None, as_json: Json = False) -> None:
             failure = found.outcome.failure
             output.print_problem(failure.code, failure.message, place=None, hint=failure.hint)
     for record in audit:
-        out.print(f"egress      {record.verdict:<5} {record.host}:{record.port}  {record.reason}", markup=False)
+        place = f"{record.host}:{record.port} {record.address or '-'}"
+        moved = f"{record.bytes_sent:,} bytes out, {record.bytes_received:,} in, {record.duration_ms:,} ms"
+        out.print(f"egress      {record.verdict:<5} {place}  {record.reason}  {moved}", markup=False)
     for item in events:
         out.print(f"event       {output.moment(item.at)}  {item.event}", markup=False)
 
