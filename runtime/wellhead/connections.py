@@ -146,9 +146,10 @@ def load(settings: Settings, name: str, environment: Mapping[str, str]) -> Conne
     """
     file = path_of(settings, name)
     if NAME.fullmatch(name) is None or not file.is_file():
-        known = ", ".join(sorted(found.stem for found in file.parent.glob("*.yaml"))) or "none"
+        folder = settings.path(settings.connections)
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml"))) or "none"
         raise ConfigurationError(
-            f"there is no connection {name!r} in {file.parent}",
+            f"there is no connection {name!r} in {folder}",
             code=UNKNOWN,
             hint=f"known connections: {known}; `wellhead connection add` makes a new one",
             place=Place(str(file)),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from wellhead import failpoints
 from wellhead.clock import Clock
 from wellhead.engine import reaper
 from wellhead.engine.container import Labels
@@ -111,6 +112,7 @@ def staged(segment: segments.Segment) -> base.Segment:
 def publish(database: Database, sink: Sink, segment: segments.Segment) -> None:
     """Put one committed file into its table and say so; repeating it changes nothing (invariant 4)."""
     sink.publish(staged(segment))
+    failpoints.reach("file_renamed")
     with database.transaction() as tx:
         segments.mark_published(tx, [segment.number])
 
@@ -120,6 +122,7 @@ def _swap(database: Database, connection: ConnectionKey, sink: Sink, keep: int) 
         waiting = generations.to_swap(tx, connection)
     for generation in waiting:
         sink.swap(generation.stream, generation.number, keep=keep)
+        failpoints.reach("generation_swapped")
         with database.transaction() as tx:
             generations.mark_swapped(tx, generation.stream, generation.number)
     return len(waiting)

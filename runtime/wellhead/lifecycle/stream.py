@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from wellhead import failpoints
 from wellhead.connections import StreamSelection
 from wellhead.errors import Code, ConfigurationError, FatalError
 from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
@@ -350,5 +351,6 @@ def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) ->
         return
     if current.status == "complete" and current.basis.write == "replace":
         tools.sink.swap(stream, generation, keep=keep)
+        failpoints.reach("generation_swapped")
         with tools.database.transaction() as tx:
             generations.mark_swapped(tx, stream, generation)

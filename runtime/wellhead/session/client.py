@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from wellhead import ids
+from wellhead import failpoints, ids
 from wellhead.clock import Clock
 from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError
 from wellhead.session import failures
@@ -235,9 +235,14 @@ class Session:
 
     def _checkpoint(self, committed: m.Committed) -> None:
         last: WellheadError | None = None
+        call = service.stub(self.socket.channel, service.CHECKPOINT)
         for _ in range(CHECKPOINT_TRIES):
             try:
-                self._ask(service.CHECKPOINT, committed, self.deadlines.checkpoint_s)
+                asked = call.future(service.CHECKPOINT.encode_request(committed), timeout=self.deadlines.checkpoint_s)
+                failpoints.reach("checkpoint_sent")
+                _decoded(service.CHECKPOINT, asked.result())
+            except grpc.RpcError as exc:
+                last = failures.error_of_rpc(exc, service.CHECKPOINT.name, self.clock)
             except WellheadError as exc:
                 last = exc
             else:

@@ -1,0 +1,79 @@
+"""Connection files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wellhead import connections
+from wellhead.errors import ConfigurationError
+from wellhead.settings import Settings
+
+STREAM = {"name": "rows"}
+
+
+def write(folder: Path, name: str = "flights", **changes: Any) -> Settings:
+    (folder / "connections").mkdir(exist_ok=True)
+    document = {"name": name, "connector": "dev/generator", "streams": [STREAM], **changes}
+    (folder / "connections" / "flights.yaml").write_text(json.dumps(document))
+    return Settings(root=folder, tenant="t", project="p")
+
+
+def test_tenant_and_project_come_from_the_settings_unless_named(tmp_path: Path) -> None:
+    settings = write(tmp_path)
+    assert str(connections.load(settings, "flights", {}).key) == "t/p/flights"
+    settings = write(tmp_path, tenant="other")
+    assert str(connections.key_of(settings, "flights")) == "other/p/flights"
+    assert str(connections.key_of(settings, "gone")) == "t/p/gone"
+
+
+def test_the_hash_is_of_the_files_bytes(tmp_path: Path) -> None:
+    first = connections.load(write(tmp_path), "flights", {}).sha256
+    assert connections.load(write(tmp_path, enabled=False), "flights", {}).sha256 != first
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../flights", "Flights", ""])
+def test_a_connection_that_is_not_there_names_those_that_are(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connections.load(write(tmp_path), name, {})
+    assert caught.value.code == connections.UNKNOWN
+    assert "known connections: flights" in (caught.value.hint or "")
+
+
+def test_a_file_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connections.load(write(tmp_path, "other"), "flights", {})
+    assert caught.value.code == connections.MISNAMED
+
+
+def test_variables_are_replaced(tmp_path: Path) -> None:
+    settings = write(tmp_path, config={"host": "${HOST:-db.example}"})
+    assert connections.load(settings, "flights", {}).connection.config == {"host": "db.example"}
+    assert connections.load(settings, "flights", {"HOST": "x"}).connection.config == {"host": "x"}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"id": {"like": "x"}},
+        {"id": {"=": [1, 2]}},
+        {"id": {"in": 1}},
+        {"id": {"is_null": "no"}},
+    ],
+)
+def test_a_filter_that_cannot_be_meant_is_refused(tmp_path: Path, filters: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="filters"):
+        connections.load(write(tmp_path, streams=[{**STREAM, "filters": filters}]), "flights", {})
+
+
+def test_filters_that_can_be_meant_are_taken(tmp_path: Path) -> None:
+    filters = {"id": {">": 1, "in": [1, 2], "is_null": False}}
+    found = connections.load(write(tmp_path, streams=[{**STREAM, "filters": filters}]), "flights", {})
+    assert found.connection.streams[0].filters == filters
+
+
+def test_all_connections_are_read_by_name(tmp_path: Path) -> None:
+    assert [file.connection.name for file in connections.load_all(write(tmp_path), {})] == ["flights"]

@@ -1,0 +1,77 @@
+"""YAML files as values with places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from wellhead import documents
+from wellhead.errors import ConfigurationError
+
+
+def test_what_older_yaml_took_for_something_else_stays_text() -> None:
+    found = documents.parse(b"a: on\nb: NO\nc: 2024-01-01\nd: 0o17\n", "f.yaml")
+    assert found.data == {"a": "on", "b": "NO", "c": "2024-01-01", "d": 15}
+
+
+def test_a_field_knows_its_line_and_an_absent_one_its_nearest_parent() -> None:
+    found = documents.parse(b"a:\n  - x: 1\n  - y: 2\n", "f.yaml")
+    assert str(found.place(("a", 1, "y"))) == "f.yaml:3 (a.1.y)"
+    assert str(found.place(("a", 1, "z"))) == "f.yaml:3 (a.1.z)"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"a: 1\na: 2\n", 2), (b"a: [1,\n", 2), (b"a: 1\n\tb: 2\n", 2)], ids=["twice", "open", "tab"]
+)
+def test_what_is_not_yaml_is_told_with_its_line(content: bytes, line: int) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.parse(content, "f.yaml")
+    assert caught.value.code == documents.NOT_YAML
+    assert caught.value.place is not None
+    assert caught.value.place.line == line
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        documents.parse(b"\xff\xfe\x00", "f.yaml")
+
+
+def test_aliases_that_multiply_are_refused() -> None:
+    levels = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    levels += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    with pytest.raises(ConfigurationError) as caught:
+        documents.parse("\n".join(levels).encode(), "f.yaml")
+    assert caught.value.code == documents.TOO_LARGE
+
+
+def test_a_file_that_is_too_large_or_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.parse(b"x" * (documents.MAX_BYTES + 1), "f.yaml")
+    assert caught.value.code == documents.TOO_LARGE
+    with pytest.raises(ConfigurationError) as caught:
+        documents.read(tmp_path / "missing.yaml")
+    assert caught.value.code == documents.UNREADABLE
+
+
+class Thing(BaseModel, extra="forbid"):
+    """A model of this test."""
+
+    count: int
+
+
+def test_a_single_mistake_is_the_message_itself() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.validate(Thing, documents.parse(b"count: many\n", "f.yaml"))
+    assert str(caught.value.place) == "f.yaml:1 (count)"
+    assert caught.value.message.startswith("f.yaml is not a valid Thing: count: ")
+
+
+def test_a_missing_and_an_unknown_key_are_both_named() -> None:
+    with pytest.raises(ConfigurationError, match="2 mistakes") as caught:
+        documents.validate(Thing, documents.parse(b"cuont: 1\n", "f.yaml"))
+    assert [detail.split(": ", 1)[1] for detail in caught.value.details] == [
+        "count is missing",
+        "cuont is not a known key",
+    ]

@@ -1,0 +1,85 @@
+"""wellhead.yaml: precedence, substitution, and mistakes told with their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from wellhead import settings
+from wellhead.errors import ConfigurationError
+
+
+def load(folder: Path, text: str, environment: Mapping[str, str] | None = None) -> settings.Settings:
+    (folder / "wellhead.yaml").write_text(text)
+    return settings.load(folder / "wellhead.yaml", environment or {})
+
+
+def test_an_empty_file_means_every_default(tmp_path: Path) -> None:
+    found = load(tmp_path, "")
+    assert found.commit.max_bytes == 64 * 1024 * 1024
+    assert found.root == tmp_path
+
+
+def test_the_environment_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) -> None:
+    found = load(tmp_path, "lease: {ttl_s: 10}\nrun: {attempts: 4}\n", {"WELLHEAD__LEASE__TTL_S": "20", "OTHER": "1"})
+    assert (found.lease.ttl_s, found.run.attempts, found.run.idle_attempts) == (20.0, 4, 3)
+
+
+def test_a_variable_is_replaced_or_its_default_stands(tmp_path: Path) -> None:
+    found = load(tmp_path, "tenant: ${T}\nproject: a-${P:-b}\n", {"T": "t"})
+    assert (found.tenant, found.project) == ("t", "a-b")
+
+
+def test_a_variable_that_is_not_set_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="MISSING is not set") as caught:
+        load(tmp_path, "tenant: t\nproject: ${MISSING}\n")
+    assert caught.value.code == settings.MISSING_VARIABLE
+    assert caught.value.place is not None
+    assert (caught.value.place.line, caught.value.place.field) == (2, "project")
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, "tennant: x\nlease: {ttl_s: 0}\n")
+    assert len(caught.value.details) == 2
+    assert any("wellhead.yaml:1 (tennant)" in detail for detail in caught.value.details)
+    assert any("wellhead.yaml:2 (lease.ttl_s)" in detail for detail in caught.value.details)
+
+
+def test_an_unknown_setting_of_the_environment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"lease\.typo"):
+        load(tmp_path, "", {"WELLHEAD__LEASE__TYPO": "1"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vault: {address: 'https://v.example'}",
+        "vault: {address: 'https://v.example', token_file: a, approle: {role_id: r}}",
+        "files: {roots: [relative]}",
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        load(tmp_path, text)
+
+
+def test_the_nearest_file_above_is_found(tmp_path: Path) -> None:
+    load(tmp_path, "")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert settings.find(tmp_path / "a" / "b") == tmp_path / "wellhead.yaml"
+
+
+def test_a_folder_without_a_project_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings.find(tmp_path)
+    assert caught.value.code == settings.NO_PROJECT
+    assert "wellhead init" in (caught.value.hint or "")
+
+
+def test_relative_paths_start_at_the_project(tmp_path: Path) -> None:
+    found = load(tmp_path, "")
+    assert found.path(Path("a")) == tmp_path / "a"
+    assert found.path(Path("/a")) == Path("/a")
