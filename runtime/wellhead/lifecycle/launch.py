@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from wellhead.lifecycle import ahead
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
 from wellhead.registry import runs
-from wellhead.runners.docker import Launch, Started
+from wellhead.runners.docker import Launch, Started, failure
 from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, LogFrame, LogLevel
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 OUTSIDE_ROOTS = Code("WH-RUN-070", "A connection asks for a folder the operator did not open.")
 NO_FOLDER = Code("WH-RUN-071", "A connection asks for a folder that does not exist.")
+
+#: How often a wish to stop is looked for.
+LOOK_S = 0.1
+#: From the wish to stop until the connector is killed: a drain may take ten seconds, then a commit and its answer.
+GRACE_S = 20.0
+NOTICED_WITHIN_S = 2.0
 
 _LEVELS = {
     LogLevel.DEBUG: Level.DEBUG,
@@ -57,14 +65,53 @@ def launched(here: Run, plan: Plan, attachment: Attachment | None) -> Iterator[S
             runs.set_image(tx, here.claim.run_id, Digest(started.image_id))
         failpoints.reach("container_started")
         try:
-            yield started
-        except WellheadError:
-            violation = started.violation()
-            if violation is not None:
-                raise violation from None
-            raise
+            with _ended_when_asked(here, started):
+                yield started
+        except WellheadError as error:
+            raise _why(started, error) from error
         finally:
             _keep_output(here, started)
+
+
+@contextmanager
+def _ended_when_asked(here: Run, started: Started) -> Iterator[None]:
+    """End the connector if the run was asked to stop and it has not come to its end by itself.
+
+    Whatever call is waiting for it then fails at once: no deadline of a single call can outlast the run's.
+    """
+    left = threading.Event()
+
+    def end() -> None:
+        while not left.wait(LOOK_S):
+            if here.stop.reason is not None:
+                if not left.wait(GRACE_S):
+                    started.kill()
+                return
+
+    watcher = threading.Thread(target=end, name=f"end-{here.claim.run_id}", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()
+
+
+def _why(started: Started, error: WellheadError) -> WellheadError:
+    """Return what lies behind an error of the conversation: the container's own end tells more than a lost call."""
+    # Imported with the session, after the start: see below.
+    from wellhead.session.failures import CONNECTION_LOST
+
+    violation = started.violation()
+    if violation is not None:
+        return violation
+    if error.code != CONNECTION_LOST:
+        return error
+    # The call breaks a moment before the Engine has noticed that the container ended, and why.
+    until = time.monotonic() + NOTICED_WITHIN_S
+    while (state := started.state()).running and time.monotonic() < until:
+        time.sleep(LOOK_S)
+    return failure(state, started.container) if state.oom_killed else error
 
 
 def _keep_output(here: Run, started: Started) -> None:
@@ -104,7 +151,7 @@ def spoken_to(here: Run, plan: Plan, started: Started) -> Iterator[Session]:
     """Dial the connector and shake hands; it must be the release the plan names, byte for byte of its manifest."""
 
     def log(frame: LogFrame) -> None:
-        here.log.write(_LEVELS[frame.level], frame.message, source="connector", **dict(frame.fields))
+        here.log.write(_LEVELS[frame.level], frame.message, source="connector", fields=dict(frame.fields))
 
     # Not before the connector runs: importing it takes as long as the start of a container.
     from wellhead.session.client import Deadlines, Session, require_release

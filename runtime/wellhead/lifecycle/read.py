@@ -30,6 +30,7 @@ from wellhead.session.stream import UnitStream
 from wellhead.session.verify import NO_SCHEMA, Batch, Schema, Verified
 from wellhead.settings import CommitSettings, DeadLetterSettings
 from wellhead.sinks import base, envelope
+from wellhead.telemetry.redact import Redactor
 from wellhead_sdk.wire.messages import (
     CheckpointFrame,
     DoneFrame,
@@ -50,6 +51,7 @@ TOO_MANY_REJECTED = Code("WH-RUN-030", "More records were set aside than the thr
 LOCAL_STATE = Code("WH-RUN-031", "The connector tried to keep state of its own.")
 UNCOVERED = Code("WH-RUN-032", "A unit ended with rows that no checkpoint covers.")
 MISCOUNTED = Code("WH-RUN-034", "Rows that were taken and rows that were written differ.")
+SECRET_IN_STATE = Code("WH-RUN-034", "The connector put a secret into what has to be stored unchanged.")
 THROTTLED = Code("WH-RUN-033", "The source asked for a longer pause than the run may wait.")
 
 #: How long a unit asked to drain may take to say `done`.
@@ -108,6 +110,21 @@ class Tools:
     max_wait_s: float
     stop: Stop
     clock: Clock
+    redactor: Redactor = field(default_factory=Redactor)
+
+
+def require_no_secret(redactor: Redactor, content: bytes, what: str) -> None:
+    """Refuse what has to come back to the connector unchanged and holds one of the run's secrets (invariant 15).
+
+    Raises:
+        FatalError: WH-RUN-034.
+    """
+    if redactor.bytes(content) != content:
+        raise FatalError(
+            f"{what} holds a secret of this run",
+            code=SECRET_IN_STATE,
+            hint="a state is stored as it is: keep secrets out of out.checkpoint() and of planned units",
+        )
 
 
 def read_unit(
@@ -258,15 +275,16 @@ class _Reading:
         )
 
     def _set_aside(self, frame: RejectedFrame) -> None:
+        clean = self._tools.redactor.text
         self._rejected.append(
             deadletters.Rejected(
                 reason=frame.reason,
                 sha256=frame.sha256.hex(),
                 size_bytes=frame.size,
-                key_json=frame.key_json,
+                key_json=clean(frame.key_json),
                 column=frame.column,
-                text=frame.text,
-                sample=frame.sample,
+                text=clean(frame.text),
+                sample=self._tools.redactor.bytes(frame.sample),
             )
         )
         self._is_offer_exact = False
@@ -361,6 +379,7 @@ class _Reading:
             )
         if self._rejected:
             self._judge_rejected(self._rejected[-1].reason)
+        require_no_secret(self._tools.redactor, offer.state, f"a checkpoint of {self._task.stream.name}")
         before = self._unit
         # Invariant 1: durable before remembered. The file and its folder are on disk when this returns.
         segment = self._finish_segment(before, offer)

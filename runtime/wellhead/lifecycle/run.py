@@ -388,6 +388,7 @@ def _read(here: Run, plan: Plan, order: Order, session: Session, offered: Offere
         max_wait_s=settings.run.max_wait_s if order.max_wait_s is None else order.max_wait_s,
         stop=here.stop,
         clock=host.clock,
+        redactor=here.redactor,
     )
     try:
         read_stream(tools, _stream_order(here, plan, order, name), offered, tally)
