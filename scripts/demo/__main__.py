@@ -29,7 +29,16 @@ from ruamel.yaml import YAML
 
 from scripts.demo import door, flights
 from scripts.demo.screen import BrokenPromiseError, Screen
-from tests.parts import ROOT, MissingPartError, OpenBao, Postgres, SqlError, docker_engine_of_machine, free_port
+from tests.parts import (
+    ROOT,
+    MissingPartError,
+    OpenBao,
+    Postgres,
+    SqlError,
+    docker_engine_of_machine,
+    free_port,
+    wait_until,
+)
 from wellhead import app as services
 from wellhead.egress import network
 
@@ -138,8 +147,13 @@ def _begin_anew(screen: Screen, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise BrokenPromiseError(f"{folder} is not empty and not from an earlier demonstration; name another folder")
     if (folder / "wellhead.yaml").exists():
-        # One that was killed may have left containers; what it borrowed ended with its OpenBao.
-        screen.command("wellhead", "clean", exit_codes=(0, 75))
+        # One that was killed may have left containers, and a run counts as alive until its lease has ended. What it
+        # borrowed ended with its OpenBao, so that clean cannot revoke it (75) does not matter.
+        wait_until(
+            lambda: screen.exit_code("wellhead", "clean") in (0, 75),
+            what="the earlier demonstration can be cleaned up (`wellhead clean` there says why not)",
+            within_s=90,
+        )
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -107,6 +107,18 @@ class Screen:
             raise BrokenPromiseError(f"{shlex.join(argv)} ended with exit code {done.returncode}\n{done.stderr}")
         return json.loads(done.stdout)
 
+    def exit_code(self, *argv: str) -> int:
+        """Run a command out of sight and return how it ended."""
+        done = subprocess.run(
+            argv,
+            cwd=self.folder,
+            env=self._environment(None),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode
+
     def check(self, claim: str, found: object, expected: object) -> None:
         """Print that a claim holds.
 
