@@ -29,6 +29,9 @@ UNSUPPORTED = Code("WH-SNK-001", "A column's type has no canonical bytes.")
 
 MAGIC = b"wellhead event id 1\n"
 ID_BYTES = 16
+#: Rows whose canonical bytes are in memory at a time: they stay in the processor's cache, and a batch of 4 MiB does not
+#: become five copies of 4 MiB.
+SLICE_ROWS = 4096
 
 Kind = Literal["position", "key", "content"]
 _KIND_BYTE: dict[Kind, bytes] = {"position": b"p", "key": b"k", "content": b"c"}
@@ -55,9 +58,24 @@ def ids(identity: Identity, batch: pa.RecordBatch, op: pa.Array | None, first_or
     Raises:
         ConfigurationError: a column's type has no canonical bytes (WH-SNK-001).
     """
+    shown = b"".join(
+        _shown(
+            identity,
+            batch.slice(at, SLICE_ROWS),
+            None if op is None else op.slice(at, SLICE_ROWS),
+            first_ordinal + at,
+        )
+        for at in range(0, batch.num_rows, SLICE_ROWS)
+    )
+    offsets = np.arange(0, 2 * ID_BYTES * batch.num_rows + 1, 2 * ID_BYTES, dtype=np.int32)
+    return pa.Array.from_buffers(pa.utf8(), batch.num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(shown)])
+
+
+def _shown(identity: Identity, batch: pa.RecordBatch, op: pa.Array | None, first_ordinal: int) -> bytes:
+    """Return the ids one after the other, in hex."""
     prefix, rows = canonical(identity, batch, op, first_ordinal)
     begun = hashlib.sha256(prefix).copy
-    data = rows.buffers()[2].to_pybytes() if len(rows) else b""
+    data = rows.buffers()[2].to_pybytes()
     ends = np.frombuffer(rows.buffers()[1], dtype=np.int64)[: len(rows) + 1].tolist()
     digests: list[bytes] = []
     for begin, end in itertools.pairwise(ends):
@@ -66,9 +84,7 @@ def ids(identity: Identity, batch: pa.RecordBatch, op: pa.Array | None, first_or
         row.update(data[begin:end])
         digests.append(row.digest())
     whole = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
-    shown = np.ascontiguousarray(whole[:, :ID_BYTES]).tobytes().hex().encode()
-    offsets = np.arange(0, 2 * ID_BYTES * len(rows) + 1, 2 * ID_BYTES, dtype=np.int32)
-    return pa.Array.from_buffers(pa.utf8(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(shown)])
+    return np.ascontiguousarray(whole[:, :ID_BYTES]).tobytes().hex().encode()
 
 
 def canonical(

@@ -1,4 +1,4 @@
-"""One Parquet file as it is written: zstd-1, row groups of about 24 MiB, dictionaries only where values repeat."""
+"""One Parquet file as it is written: zstd-1, row groups of about 16 MiB, dictionaries only where values repeat."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-#: In memory, envelope included: about 100,000 rows of 200 bytes. Large enough to scan well; this much is held for each
+#: In memory, envelope included: about 70,000 rows of 200 bytes. Large enough to scan well; this much is held for each
 #: open unit, so that the host stays small.
-ROW_GROUP_BYTES = 24 * 1024 * 1024
+ROW_GROUP_BYTES = 16 * 1024 * 1024
 
 #: A dictionary costs time for every value and pays only where few differ: measured 1.4 times faster without it.
 _SAMPLE_ROWS = 4096

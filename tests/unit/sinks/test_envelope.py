@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 
 from wellhead.errors import ConfigurationError, FatalError
 from wellhead.ids import ConnectorId, RunId
-from wellhead.sinks import envelope
+from wellhead.sinks import envelope, event_id
 from wellhead.sinks.envelope import Envelope, EnvelopeContext
 from wellhead.testing.sinks import STREAM
 
@@ -141,3 +142,25 @@ def test_what_the_host_altered_is_told() -> None:
 
 def test_a_batch_without_rows_can_be_wrapped() -> None:
     assert wrap(pa.record_batch({"a": pa.array([], pa.int64())})).num_rows == 0
+
+
+def test_a_batch_of_more_rows_than_are_hashed_at_a_time_gets_the_ids_of_its_rows_alone() -> None:
+    count = event_id.SLICE_ROWS * 2 + 3
+    numbers = range(count)
+    batch = pa.record_batch(
+        {
+            "id": pa.array(numbers, pa.int64()),
+            "gap": pa.array([None if n % 3 else n for n in numbers], pa.int32()),
+            "text": pa.array([None if n % 5 else "é" * (n % 7) for n in numbers]),
+            "price": pa.array([None if n % 4 else Decimal(n) for n in numbers], pa.decimal128(12, 2)),
+            "flag": pa.array([n % 2 == 0 for n in numbers]),
+            "list": pa.array([None if n % 6 else [n, None] for n in numbers]),
+            "_op": pa.array(["cud"[n % 3] for n in numbers]),
+        }
+    )
+    whole = wrap(batch, primary_key=("id",)).column("_event_id").to_pylist()
+    # Copied out, so that nothing of the whole lies before or behind the row.
+    alone = {n: pa.RecordBatch.from_pylist(batch.slice(n, 1).to_pylist(), batch.schema) for n in (0, 4095, 4096, 8194)}
+    ids = {n: wrap(row, primary_key=("id",)).column("_event_id")[0].as_py() for n, row in alone.items()}
+    assert ids == {n: whole[n] for n in alone}
+    assert len(set(whole)) == count
