@@ -10,7 +10,7 @@ import pytest
 
 from tests.project import Outcome, Project
 from wellhead.connections import load
-from wellhead.ids import ConnectorId, RunId, StreamKey, StreamName
+from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.registry import connections, deadletters, generations, run_state, runs
 from wellhead.registry.database import Database
 from wellhead.settings import load as load_settings
@@ -51,7 +51,7 @@ def project(made: Project, tmp_path: Path) -> Project:
         basis = generations.Basis("incremental", "append", "h", "f", "1")
         generation = generations.begin(tx, stream, basis, RUN)
         (unit,) = run_state.plan_units(
-            tx, stream, generation=generation.number, epoch=1, units=[run_state.PlannedUnit(run_state.WHOLE_STREAM)]
+            tx, stream, generation=generation.number, epoch=1, units=[run_state.PlannedUnit(WHOLE_STREAM)]
         )
         run_state.advance(tx, unit, epoch=1, checkpoint=run_state.Checkpoint(b'{"next": 5}', 1, rows=5))
         rejected = deadletters.Rejected("malformed", "0" * 64, 10, '{"id": 7}', "value", "x", b"sample")
