@@ -69,3 +69,14 @@ def test_help_waits_for_no_heavy_import() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "Usage" in ran.stdout
     assert json.loads(ran.stderr.splitlines()[-1]) == []
+
+
+def test_nothing_before_the_launch_imports_what_is_imported_while_the_container_starts() -> None:
+    program = (
+        "import json, sys\n"
+        "import wellhead.app, wellhead.lifecycle.run\n"
+        "from wellhead.sinks.parquet import Parquet\n"
+        "print(json.dumps([name for name in ('pyarrow', 'grpc', 'numpy') if name in sys.modules]))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == []

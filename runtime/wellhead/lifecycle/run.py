@@ -331,11 +331,11 @@ def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -
 
 
 def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
-    from wellhead.lifecycle import discover
-
     names = order.streams or tuple(stream.name for stream in plan.connection.streams)
     todo = [name for name in names if name not in progress.done and name not in progress.failed]
     with _opened(here, plan, progress) as session:
+        from wellhead.lifecycle import discover
+
         with here.timeline.step("discover"):
             offered = discover.discover(
                 here, session, todo, connector_id=plan.release.connector, version=plan.release.version
