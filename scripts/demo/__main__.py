@@ -46,7 +46,9 @@ from wellhead.egress import network
 OUTSIDE = "172.31.255.1"
 #: What the operator calls it; no resolver knows the names.
 SOURCE, DOOR = "pg.demo", "door.demo"
+#: In the project's folder: that it is ours, and where its servers kept their files.
 MARKER = ".made-by-make-demo"
+SERVERS = "wellhead-demo-"
 STREAM = "public.flights"
 #: Lines of `bao` that only say that it worked.
 _CHATTER = ("Success!", "WARNING!", "Key ", "---")
@@ -155,6 +157,9 @@ def _begin_anew(screen: Screen, folder: Path) -> None:
             within_s=90,
         )
     if folder.exists():
+        servers = (folder / MARKER).read_text() if (folder / MARKER).exists() else ""
+        if servers and Path(servers).name.startswith(SERVERS):
+            shutil.rmtree(servers, ignore_errors=True)  # there only where the demonstration was killed
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
@@ -172,7 +177,8 @@ def _servers(screen: Screen, folder: Path) -> Iterator[Stage]:
             network.ensure_outbound(
                 host.engine, network.FenceSettings(settings.slots, settings.outbound_subnet, settings.resolver)
             )
-        kept = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="wellhead-demo-")))
+        kept = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix=SERVERS)))
+        (folder / MARKER).write_text(str(kept))
         kept.chmod(0o711)  # PostgreSQL runs as another user where we are root
         (kept / "postgres").mkdir()
         (kept / "openbao").mkdir()
