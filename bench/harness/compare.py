@@ -94,7 +94,7 @@ def report(question: Question, measured: Sequence[Measured], rounds: int) -> Pat
     out(f"{question.text} ({question.rows:,} rows, seed {question.seed}, {rounds} rounds)\n")
     for one in measured:
         spread = f"{one.median_s:.2f} s of {min(one.seconds):.2f}-{max(one.seconds):.2f}"
-        out(f"  {one.name:<44} {one.rows_per_s / 1000:9,.0f} krows/s  x{one.ratio:.2f}  ({spread}{_memory(one)})\n")
+        out(f"  {one.name:<44} {one.rows_per_s:11,.0f} rows/s  x{one.ratio:.2f}  ({spread}{_memory(one)})\n")
     for goal, shown in (
         (question.goal, "x{:.2f}"),
         (question.goal_rows_per_s, "{:,.0f} rows/s"),
