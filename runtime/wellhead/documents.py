@@ -6,11 +6,12 @@ all mistakes of a file are told at once.
 
 from __future__ import annotations
 
+import difflib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -152,7 +153,7 @@ def validate(model: type[Model], document: Document, data: Any = None) -> Model:
     try:
         return model.model_validate(document.data if data is None else data)
     except ValidationError as exc:
-        mistakes = [(document.place(tuple(error["loc"])), _sentence(error)) for error in exc.errors()]
+        mistakes = [(document.place(tuple(error["loc"])), _sentence(error, model)) for error in exc.errors()]
         details = tuple(f"{place}: {text}" for place, text in mistakes)
         place, text = mistakes[0]
         count = f"{len(mistakes)} mistakes, the first: " if len(mistakes) > 1 else ""
@@ -165,14 +166,33 @@ def validate(model: type[Model], document: Document, data: Any = None) -> Model:
         ) from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, model: type[BaseModel]) -> str:
     field = ".".join(str(part) for part in error["loc"]) or "the document"
     match error["type"]:
         case "extra_forbidden":
-            return f"{field} is not a known key"
+            near = difflib.get_close_matches(str(error["loc"][-1]), _keys(model, error["loc"][:-1]), n=1)
+            return f"{field} is not a known key" + (f"; did you mean {near[0]!r}?" if near else "")
         case "missing":
             return f"{field} is missing"
         case "value_error" | "assertion_error":
             return f"{field}: {error['msg'].removeprefix('Value error, ').removeprefix('Assertion failed, ')}"
         case _:
             return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """Return the keys a document may have at ``path``; none where no single model decides."""
+    for part in path:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        inner = _models(model.model_fields[part].annotation)
+        if len(inner) != 1:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]

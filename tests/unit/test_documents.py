@@ -73,5 +73,26 @@ def test_a_missing_and_an_unknown_key_are_both_named() -> None:
         documents.validate(Thing, documents.parse(b"cuont: 1\n", "f.yaml"))
     assert [detail.split(": ", 1)[1] for detail in caught.value.details] == [
         "count is missing",
-        "cuont is not a known key",
+        "cuont is not a known key; did you mean 'count'?",
     ]
+
+
+class Shelf(BaseModel, extra="forbid"):
+    """A model that holds others."""
+
+    things: tuple[Thing, ...] = ()
+    best: Thing | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"thing: []\n", "thing is not a known key; did you mean 'things'?"),
+        (b"things: [{count: 1, counts: 2}]\n", "things.0.counts is not a known key; did you mean 'count'?"),
+        (b"best: {count: 1, things: 2}\n", "best.things is not a known key"),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest_of_its_own_place(text: bytes, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.validate(Shelf, documents.parse(text, "f.yaml"))
+    assert caught.value.message == f"f.yaml is not a valid Shelf: {said}"
