@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 DENIED_EGRESS = Code("WH-RUN-055", "A run was denied connections, and `egress.on_denied` is `fail`.")
 
 RECEIPT_VERSION = 1
+
+#: Of the denied contacts, how many an error names; `runs show` has them all.
+MAX_DENIALS = 5
 
 #: Exit status of a run in which some streams failed and others did not.
 PARTIAL = 3
@@ -126,7 +130,7 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
         streams=() if plan is None else _streams(here, plan, ending, states),
         egress=egress,
         timings=here.timeline.seconds(),
-        error=None if error is None else _reported(here, error),
+        error=None if error is None else _with_denials(_reported(here, error), contacts),
     )
     if ending.stopped is not Reason.FENCED:
         _store(here, plan, ending, report, [_contact(contact) for contact in contacts])
@@ -220,6 +224,23 @@ def _reported(here: Run, error: WellheadError) -> ErrorReport:
         place=None if error.place is None else str(error.place),
         details=tuple(clean(detail) for detail in error.details),
     )
+
+
+def _with_denials(error: ErrorReport, contacts: Sequence[egress_audit.Contact]) -> ErrorReport:
+    """Add what the fence denied: a connector only sees a line that closes, and blames the source."""
+    denied = dict.fromkeys(
+        f"the fence denied {contact.host}:{contact.port}"
+        + (f" at {contact.address}" if contact.address else "")
+        + f": {contact.reason}"
+        for contact in contacts
+        if contact.verdict == "deny"
+    )
+    if not denied:
+        return error
+    mend = "if what was denied is meant to be reached, open it: `wellhead connection approve` for a host"
+    mend += ", network.grants in wellhead.yaml for a private address, network.hosts for a name no resolver knows"
+    hint = mend if error.hint is None else f"{error.hint}; {mend}"
+    return replace(error, hint=hint, details=(*error.details, *list(denied)[:MAX_DENIALS]))
 
 
 def _contact(contact: egress_audit.Contact) -> dict[str, object]:
