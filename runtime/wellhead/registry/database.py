@@ -322,6 +322,8 @@ def _unreachable(url: URL, failure: exc.DBAPIError) -> WellheadError:
             code=UNREACHABLE,
             hint="check user, database and registry.password_file",
         )
+    if _is_full(failure):
+        return _full("it cannot be opened")
     if _sqlite_name(failure) is not None and not _is_busy(failure):
         return ConfigurationError(
             f"cannot open the registry {shown}: {reason}",
@@ -357,6 +359,19 @@ def _is_busy(failure: exc.DBAPIError) -> bool:
     return (_sqlite_name(failure) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
+def _is_full(failure: exc.DBAPIError) -> bool:
+    # SHMSIZE: the index of the write-ahead log, made by whoever opens the file first, found no room.
+    return (_sqlite_name(failure) or "") in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+
+
+def _full(consequence: str) -> TransientError:
+    return TransientError(
+        f"the registry's disk is full; {consequence}",
+        code=DISK_FULL,
+        hint="free space where the registry lives; the next run goes on from the last commit",
+    )
+
+
 def _damaged(failure: exc.DBAPIError) -> FatalError:
     return FatalError(
         f"the registry's file is damaged: {failure.orig}",
@@ -385,12 +400,8 @@ def _translated(failure: exc.DBAPIError) -> WellheadError:
             code=NOT_MIGRATED,
             hint="run any wellhead command; each migrates first",
         )
-    if name.startswith("SQLITE_FULL") or state == "53100":
-        return TransientError(
-            "the registry's disk is full; nothing of this transaction was kept",
-            code=DISK_FULL,
-            hint="free space where the registry lives; the next run goes on from the last commit",
-        )
+    if _is_full(failure) or state == "53100":
+        return _full("nothing of this transaction was kept")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or state in ("XX001", "XX002"):
         return _damaged(failure)
     if isinstance(failure, exc.IntegrityError):
