@@ -571,8 +571,8 @@ def _field_of(values: Mapping[str, object], slot: str, reference: Reference) -> 
 
 
 def _sentence(exc: refused.VaultError) -> str:
-    """Return what the server said, without the URL that hvac adds."""
-    return "; ".join(str(error) for error in exc.errors or ()) or type(exc).__name__
+    """Return what the server said on one line, without the URL that hvac adds."""
+    return "; ".join(" ".join(str(error).split()) for error in exc.errors or ()) or type(exc).__name__
 
 
 def _write_private(file: Path, text: str) -> None:
