@@ -40,9 +40,7 @@ def test_every_code_names_its_area() -> None:
 
 
 def test_every_meaning_is_a_sentence() -> None:
-    assert [
-        code.name for code in reference.codes() if not re.fullmatch(r"[A-Za-z$].{10,}\.", code.meaning)
-    ] == []
+    assert [code.name for code in reference.codes() if not re.fullmatch(r"[A-Za-z$].{10,}\.", code.meaning)] == []
 
 
 def test_the_project_declares_codes_at_all() -> None:

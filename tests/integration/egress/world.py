@@ -4,6 +4,7 @@ A program of its own, given to a container as text; it imports the standard libr
 document in WORLD: the bridge, its address, a DNS zone and a certificate. Its output is one JSON object a line.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls
 import asyncio
 import json
 import os
@@ -17,7 +18,7 @@ import time
 WORLD = json.loads(os.environ["WORLD"])
 ADDRESS = WORLD["address"]
 ZONE = WORLD["zone"]
-PAGES = {}
+PAGES: dict[str, int] = {}
 
 
 def tell(**fields):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import wellhead_tiny
 
-cached = wellhead_tiny.__cached__ or ""
+cached = getattr(wellhead_tiny, "__cached__", None) or ""
 sys.stdout.write(
     json.dumps(
         {"uid": os.getuid(), "file": wellhead_tiny.__file__, "compiled": Path(cached).is_file(), "cached": cached}
