@@ -235,20 +235,11 @@ def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:
 
 def _take_over(settings: Settings, name: str, host: Any) -> None:
     from wellhead import connections
-    from wellhead.ids import ConnectorId
-    from wellhead.registry import connections as rows
+    from wellhead.lifecycle.claim import onboard
 
     file = connections.load(settings, name, os.environ)
     with host.database.transaction() as tx:
-        rows.onboard(
-            tx,
-            file.key,
-            connector_id=ConnectorId(file.connection.connector),
-            version_range=file.connection.version,
-            channel=file.connection.channel,
-            enabled=file.connection.enabled,
-            file_sha256=file.sha256,
-        )
+        onboard(tx, file)
 
 
 def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from wellhead.errors import Code, TransientError, WellheadError
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, new_run_id
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.registry import connections, runs
-from wellhead.registry.database import FENCED, Database
+from wellhead.registry.database import FENCED, Database, Transaction
 
 HELD = Code("WH-RUN-001", "The connection is being run by somebody else.")
 #: A probe speaks three times in so many seconds.
@@ -77,6 +77,21 @@ def host_id(folder: Path) -> str:
         return name
 
 
+def onboard(tx: Transaction, file: ConnectionFile) -> None:
+    """Let the registry know what a connection's file says."""
+    said = file.connection
+    connections.onboard(
+        tx,
+        file.key,
+        connector_id=ConnectorId(said.connector),
+        version_range=said.version,
+        channel=said.channel,
+        enabled=said.enabled,
+        file_sha256=file.sha256,
+        highest_epoch=runs.highest_epoch(tx, file.key),
+    )
+
+
 @contextmanager
 def claimed(
     database: Database,
@@ -99,15 +114,7 @@ def claimed(
     run_id = new_run_id(clock.now())
     connector = ConnectorId(file.connection.connector)
     with database.transaction() as tx:
-        connections.onboard(
-            tx,
-            file.key,
-            connector_id=connector,
-            version_range=file.connection.version,
-            channel=file.connection.channel,
-            enabled=file.connection.enabled,
-            file_sha256=file.sha256,
-        )
+        onboard(tx, file)
         lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
         if isinstance(lease, connections.Holder):
             raise HeldError(file.key, lease)
@@ -149,15 +156,7 @@ def probing(
     run_id = new_run_id(clock.now())
     connector = ConnectorId(file.connection.connector)
     with database.transaction() as tx:
-        connections.onboard(
-            tx,
-            file.key,
-            connector_id=connector,
-            version_range=file.connection.version,
-            channel=file.connection.channel,
-            enabled=file.connection.enabled,
-            file_sha256=file.sha256,
-        )
+        onboard(tx, file)
         runs.start(
             tx,
             runs.Start(run_id=run_id, connection=file.key, kind="probe", host_id=host, connector_id=connector),

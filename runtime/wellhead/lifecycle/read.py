@@ -51,7 +51,7 @@ TOO_MANY_REJECTED = Code("WH-RUN-030", "More records were set aside than the thr
 LOCAL_STATE = Code("WH-RUN-031", "The connector tried to keep state of its own.")
 UNCOVERED = Code("WH-RUN-032", "A unit ended with rows that no checkpoint covers.")
 MISCOUNTED = Code("WH-RUN-034", "Rows that were taken and rows that were written differ.")
-SECRET_IN_STATE = Code("WH-RUN-034", "The connector put a secret into what has to be stored unchanged.")
+SECRET_IN_STATE = Code("WH-RUN-036", "The connector put a secret into what has to be stored unchanged.")
 THROTTLED = Code("WH-RUN-033", "The source asked for a longer pause than the run may wait.")
 
 #: How long a unit asked to drain may take to say `done`.
@@ -117,7 +117,7 @@ def require_no_secret(redactor: Redactor, content: bytes, what: str) -> None:
     """Refuse what has to come back to the connector unchanged and holds one of the run's secrets (invariant 15).
 
     Raises:
-        FatalError: WH-RUN-034.
+        FatalError: WH-RUN-036.
     """
     if redactor.bytes(content) != content:
         raise FatalError(

@@ -10,6 +10,7 @@ from semver import Version
 from wellhead.connections import ConnectionFile
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId
+from wellhead.lifecycle.claim import onboard
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.plan import choose
 from wellhead.manifest.versions import Range
@@ -48,7 +49,7 @@ def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
             (WH-CAT-040); then nothing was changed.
     """
     with host.database.transaction() as tx:
-        _onboard(tx, file)
+        onboard(tx, file)
         back = _hold(tx, file, order)
     _require_runnable(host, file, back)
     return back
@@ -74,7 +75,7 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
         release = definitions.get(tx, connector_id, to)
         for file in found:
             if file.connection.connector == connector_id:
-                _onboard(tx, file)
+                onboard(tx, file)
                 backs.append(_hold(tx, file, Order(order.who, order.reason, to, order.until)))
         for name, pointer in channels.current(tx, connector_id).items():
             if Version.parse(pointer.version) > Version.parse(to):
@@ -91,19 +92,6 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
             tx, "rolled_back", connector_id, who=order.who, version=to, details={"reason": order.reason}
         )
     return backs
-
-
-def _onboard(tx: Transaction, file: ConnectionFile) -> None:
-    said = file.connection
-    connections.onboard(
-        tx,
-        file.key,
-        connector_id=ConnectorId(said.connector),
-        version_range=said.version,
-        channel=said.channel,
-        enabled=said.enabled,
-        file_sha256=file.sha256,
-    )
 
 
 def _hold(tx: Transaction, file: ConnectionFile, order: Order) -> Back:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from wellhead.errors import Code, ConfigurationError, TransientError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
 from wellhead.registry.database import FENCED, Transaction
-from wellhead.registry.tables import belongs_to, connector_runs, key_of, key_values
+from wellhead.registry.tables import belongs_to, key_of, key_values
 from wellhead.registry.tables import tenant_connections as table
 
 NOT_ONBOARDED = Code("WH-REG-030", "The connection is not onboarded yet.")
@@ -99,8 +99,12 @@ def onboard(
     channel: str,
     enabled: bool,
     file_sha256: str,
+    highest_epoch: int = 0,
 ) -> TenantConnection:
     """Add a connection or take over what its changed file says; lease, hold and approvals stay.
+
+    ``highest_epoch`` is the highest one its runs ever had, 0 where it never ran: a connection that was removed and
+    comes back goes on counting, so that no epoch is given twice (invariant 7).
 
     A different connector under the same name loses hold, resolution and approvals, which were about the other one.
     """
@@ -113,14 +117,12 @@ def onboard(
     }
     known = find(tx, connection, lock=True)
     if known is None:
-        # Invariant 7: a connection that was removed and comes back goes on counting, so that no epoch is given twice.
-        highest = sa.select(sa.func.coalesce(sa.func.max(connector_runs.c.epoch), 0))
         tx.execute(
             sa.insert(table).values(
                 **key_values(connection),
                 **said,
                 status="created",
-                lease_epoch=highest.where(belongs_to(connector_runs, connection)).scalar_subquery(),
+                lease_epoch=highest_epoch,
                 created_at=tx.time(),
                 updated_at=tx.time(),
             )

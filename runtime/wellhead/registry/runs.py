@@ -253,6 +253,12 @@ def open_runs(tx: Transaction, connection: ConnectionKey | None = None) -> list[
     return [_run(row) for row in tx.execute(query)]
 
 
+def highest_epoch(tx: Transaction, connection: ConnectionKey) -> int:
+    """Return the highest epoch any run of a connection ever had; 0 where none had one."""
+    found = tx.execute(sa.select(sa.func.max(table.c.epoch)).where(belongs_to(table, connection))).scalar()
+    return int(found or 0)
+
+
 def by_logical_id(tx: Transaction, connection: ConnectionKey, logical_run_id: str) -> Run | None:
     """Return the newest run under a scheduler's own id, or None."""
     row = tx.execute(
