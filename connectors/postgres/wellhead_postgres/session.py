@@ -283,7 +283,8 @@ _CONNECT: tuple[tuple[str, type[ConnectorError], str, str, str], ...] = (
         "check the name; a host that waits for approval is closed: `wellhead connection approve`",
     ),
     (
-        r"too many clients|connection slots|starting up|shutting down|recovery mode|Connection refused|timeout"
+        r"too many clients|connection slots|starting up|shutting down|recovery mode|not yet accepting connections"
+        r"|Connection refused|timeout"
         r"|timed out|closed the connection|reset by peer|unreachable|Temporary failure|EOF detected"
         r"|terminating connection|connection not open|consuming input failed|connection is closed|SSL SYSCALL"
         r"|no connection to the server",
@@ -309,6 +310,9 @@ def stream_error(message: str) -> ConnectorError:
     error = _connect_error(_one_line(message))
     if isinstance(error, Transient):
         return error
+    if "ERROR:" not in message:
+        # The server did not refuse anything: it went away, and libpq has many words for that.
+        return Transient(error.message, hint="see that the server runs and is reachable from this host")
     return Configuration(
         error.message, reason="query_failed", hint="an expression of the view or table fails at the server"
     )

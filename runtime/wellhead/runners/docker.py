@@ -38,9 +38,12 @@ ENDED = Code("WH-RUN-101", "The connector's container ended before its socket wa
 OUT_OF_MEMORY = Code("WH-RUN-102", "The connector needed more memory than its container may have.")
 TOO_SLOW = Code("WH-RUN-103", "The connector's socket was not there in time.")
 PLANTED = Code("WH-RUN-104", "The connector put something else than its socket into the socket's folder.")
+ENDED_BY_FORCE = Code("WH-RUN-106", "The connector's container was killed from outside.")
 OTHER_IMAGE = Code("WH-RUN-105", "The Engine started another image than the one that was verified.")
 
 SOCKET_TARGET = "/run/wellhead"
+#: Exit code of a program that SIGKILL ended: 128 and the signal's number.
+KILLED = 137
 #: Often enough to add nothing to a start that takes a tenth of a second.
 POLL_S = 0.005
 #: An inspection costs the Engine more than a look into a folder.
@@ -227,6 +230,12 @@ def failure(state: ContainerState, container: Container) -> WellheadError:
             f"the connector's container ran out of memory\n{said}",
             code=OUT_OF_MEMORY,
             hint="raise resources.memory in the manifest or limits.memory_mib of the connection",
+        )
+    if state.exit_code == KILLED:
+        return TransientError(
+            f"somebody killed the connector's container\n{said}",
+            code=ENDED_BY_FORCE,
+            hint="not for want of memory; a restart of the Engine does it too. The next attempt starts afresh",
         )
     return ConfigurationError(
         f"the connector's container ended with exit code {state.exit_code} before its socket was there\n{said}",
