@@ -40,7 +40,9 @@ def test_discovers_what_the_catalog_says(database: Source) -> None:
         "create table parent_2024 partition of parent for values from ('2024-01-01') to ('2025-01-01')"
     )
     streams = {stream.name: stream for stream in database.connector.discover(database.session)}
-    assert set(streams) == {"public.big", 'public.Odd "Table', "public.seen", "public.kept", "public.parent"}
+    # Other tests make tables of their own in this database, in any order: only these are judged.
+    made = {"public.big", 'public.Odd "Table', "public.seen", "public.kept", "public.parent"}
+    assert {name for name in streams if name in made | {"public.parent_2024"}} == made
     odd = streams['public.Odd "Table']
     assert odd.schema.names == ["a b", "c"]
     assert odd.primary_key == ("c", "a b")
