@@ -72,6 +72,7 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
     image = layout.image(store, built.index_digest, platform)
     config = store.document(image.config.digest, f"the image config of {platform}").get("config")
     require_sealed(config if isinstance(config, dict) else {}, f"the image of {built.connector} for {platform}")
+    was_there = any(engine.image_exists(found) for found in (image.config.digest, image.manifest.digest))
     image_id = load_image(engine, store, built.index_digest, platform)
     manifest = built.loaded.manifest
     launch = Launch(
@@ -91,9 +92,11 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
     try:
         reached, stopped_by = _tried(launch, built, runner, clock)
     except WellheadError:
-        # Nobody will start it: a refused image does not stay on the host. One that something else uses does.
-        with suppress(ConflictError):
-            engine.remove_image(image_id)
+        # Nobody will start it: a refused image that we loaded does not stay on the host. One that was there before is
+        # somebody's own, with tags of its own; one that something else uses stays too.
+        if not was_there:
+            with suppress(ConflictError):
+                engine.remove_image(image_id)
         raise
     return Checked(image_id, reached, stopped_by)
 
