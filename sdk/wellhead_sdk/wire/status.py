@@ -76,7 +76,8 @@ def status_of(failure: m.Failure) -> Status:
     if failure.hint:
         info.metadata["hint"] = _cut(failure.hint, 2 * MAX_TEXT_BYTES)
     status = Status(code=grpc_code_of(failure), message=_cut(failure.message, MAX_MESSAGE_BYTES))
-    status.details.add().Pack(info)
+    # A packed detail is bytes already when the status is written, so its map needs its order here.
+    status.details.add().Pack(info, deterministic=True)
     if failure.retry_after_s is not None:
         retry = RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=failure.retry_after_s))
