@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from ruamel.yaml import YAML
 from tests.parts import ROOT
 
 WELLHEAD = Path(sys.executable).parent / "wellhead"
+MEASURED = ROOT / "tests" / "measured.py"
 #: Longer than any run of a test may take; the run's own deadlines are shorter.
 PATIENCE_S = 110.0
 
@@ -68,23 +68,26 @@ class Project:
     def call(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
         """Run ``wellhead ARGUMENTS`` in the project's folder and return how it ended, whatever its exit code."""
         environment = {**os.environ, "NO_COLOR": "1", **self.env, **(env or {})}
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, tempfile.TemporaryFile() as report:
             child = subprocess.Popen(
-                [WELLHEAD, *arguments],
+                [sys.executable, "-IS", MEASURED, str(report.fileno()), WELLHEAD, *arguments],
                 cwd=self.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=[report.fileno()],
+                start_new_session=True,
             )
-            usage = _wait(child)
-            stdout.seek(0)
-            stderr.seek(0)
+            _wait(child)
+            for stream in (stdout, stderr, report):
+                stream.seek(0)
+            status, peak_memory_kib = map(int, report.read().split())
             return Outcome(
-                child.returncode,
+                os.waitstatus_to_exitcode(status),
                 stdout.read().decode(errors="replace"),
                 stderr.read().decode(errors="replace"),
-                usage,
+                peak_memory_kib,
             )
 
     def must(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
@@ -168,24 +171,18 @@ class Project:
         return twin
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for the end and return the most memory it held, in KiB.
+def _wait(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the end; what takes longer than `PATIENCE_S` is killed with all it started in its session.
 
     Raises:
-        subprocess.TimeoutExpired: it had to be killed after `PATIENCE_S`.
+        subprocess.TimeoutExpired: it had to be killed.
     """
-    late = threading.Timer(PATIENCE_S, child.kill)
-    late.start()
     try:
-        _, status, usage = os.wait4(child.pid, 0)
-    finally:
-        still_waiting = late.is_alive()
-        late.cancel()
-        late.join()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if not still_waiting:
-        raise subprocess.TimeoutExpired(child.args, PATIENCE_S)
-    return usage.ru_maxrss
+        child.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
 
 
 def _left_out(root: Path, folder: Path, names: list[str]) -> set[str]:
