@@ -77,6 +77,8 @@ class Tally:
     """By unit: records taken and set aside that are not committed yet."""
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when one unit failed: the others of the stream end without a further commit."""
+    parked: threading.Event = field(default_factory=threading.Event)
+    """Set when the source wants a long pause: all units of the stream commit what is covered, and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class _Reading:
             frame = self._next()
             if self._tally.abandoned.is_set() or self._tools.stop.reason is Reason.FENCED:
                 return self._unit
-            if not self._draining and self._tools.stop.reason is not None:
+            if not self._draining and (self._tools.stop.reason is not None or self._tally.parked.is_set()):
                 self._drain()
             match frame:
                 case None:
@@ -317,6 +319,7 @@ class _Reading:
         wait_s = (frame.until - self._tools.clock.now()).total_seconds()
         if wait_s > self._tools.max_wait_s and self._park is None:
             self._park = frame
+            self._tally.parked.set()
             if not self._draining:
                 self._drain()
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from wellhead import failpoints
 from wellhead.connections import StreamSelection
-from wellhead.errors import Code, ConfigurationError, FatalError
+from wellhead.errors import Code, ConfigurationError, FatalError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
 from wellhead.lifecycle import select
 from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit
@@ -111,6 +111,7 @@ def _read_generation(
     tally: Tally,
 ) -> int:
     tally.abandoned.clear()
+    tally.parked.clear()
     plan = tools.session.read(_order_message(order, offered, filters, opening))
     units = opening.units or _store_plan(tools, order, opening.generation, plan)
     task = _task(tools, order, offered, filters, opening, plan)
@@ -326,7 +327,7 @@ def _read_units(
 
     def read(unit: run_state.UnitState) -> None:
         # Many units may wait for a thread: those that have not begun when the run is to end do not begin.
-        if tools.stop.reason is None and not tally.abandoned.is_set():
+        if tools.stop.reason is None and not tally.abandoned.is_set() and not tally.parked.is_set():
             read_unit(tools, task, unit, order.credit_bytes, tally)
 
     if len(todo) == 1 or order.parallel == 1:
@@ -336,11 +337,32 @@ def _read_units(
     with ThreadPoolExecutor(max_workers=min(order.parallel, len(todo)), thread_name_prefix="unit") as pool:
         reads = [pool.submit(read, unit) for unit in todo]
         done, _ = wait(reads, return_when=FIRST_EXCEPTION)
-        failed = [each for each in done if each.exception() is not None]
-        if failed:
-            # The others end at their next frame; what they have committed stays.
-            tally.abandoned.set()
-            failed[0].result()
+        first = [error for error in (each.exception() for each in done) if error is not None]
+        match min(first, key=_patience, default=None):
+            case None:
+                pass
+            case ThrottledError():
+                # A pause is nobody's failure: the others commit what they have read, and end.
+                tally.parked.set()
+            case TransientError() if tally.parked.is_set():
+                pass
+            case _:
+                # The others end at their next frame; what they have committed stays.
+                tally.abandoned.set()
+    errors = [error for error in (each.exception() for each in reads) if error is not None]
+    if errors:
+        raise min(errors, key=_patience)
+
+
+def _patience(error: BaseException) -> int:
+    """Rank errors of units that ended together: first what nobody can sit out, then the pause that was asked for."""
+    match error:
+        case ThrottledError():
+            return 1
+        case TransientError():
+            return 2
+        case _:
+            return 0
 
 
 def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) -> None:

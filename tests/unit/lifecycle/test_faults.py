@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -189,6 +190,55 @@ def test_a_unit_that_fails_ends_the_others_and_what_they_committed_stays(world: 
     ] == []
     world.run(world.connect(STREAM, config=config))
     assert world.ids() == list(range(400))
+
+
+class Pausing(sdk.Connector):
+    """Two units: `busy` sends a page and waits for room; then `slow` asks for an hour's pause, in one of two ways."""
+
+    max_parallel = 2
+    schema = pa.schema([("id", pa.int64())])
+    way = "wait"
+    sent = threading.Event()
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> None:
+        type(self).sent = threading.Event()
+
+    def discover(self, session: None) -> Iterator[sdk.Stream]:
+        yield sdk.Stream("rows", schema=self.schema, primary_key=["id"])
+
+    def plan(self, session: None, request: sdk.ReadRequest) -> sdk.Plan:
+        return sdk.Plan((sdk.Unit("busy"), sdk.Unit("slow")))
+
+    def check_plan(self, session: None, request: sdk.ReadRequest, units: Any) -> None:
+        return None
+
+    def read(self, session: None, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        getattr(self, request.unit.key)(out)
+
+    def busy(self, out: sdk.Out) -> None:
+        out.emit([{"id": number} for number in range(10)])
+        out.checkpoint({"next": 10})
+        self.sent.set()
+        out.wait(datetime.now(UTC) + timedelta(seconds=2), "for the other unit")
+        raise sdk.Fatal("nobody asked this unit to end")
+
+    def slow(self, out: sdk.Out) -> None:
+        self.sent.wait(20)
+        if self.way == "wait":
+            out.wait(datetime.now(UTC) + timedelta(hours=1), "the quota is used up")
+        raise sdk.Throttled("the quota is used up", retry_after_s=3600)
+
+
+@pytest.mark.parametrize("way", ["wait", "failure"])
+def test_a_unit_that_has_to_pause_lets_the_others_commit_what_they_have(
+    world: World, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(Pausing, "way", way)
+    world.connector = Pausing
+    report = world.run(world.connect("rows"), max_wait_s=60)
+    assert (report.status, report.exit_code) == (Status.PARKED, 75)
+    assert world.units()["busy"].rows_generation == 10
+    assert report.streams[0].rows == 10
 
 
 def test_a_stream_that_cannot_be_read_leaves_the_others_be(world: World) -> None:
