@@ -9,8 +9,10 @@ tests/guards/AREA.yaml with the text that removes it and the test that must then
       replace: the text that removes the guard
       test: tests/integration/secrets/test_vault.py::test_notes_the_accessor_before_anything_is_read
 
-Every mutation is made in a copy of the tree, never in the tree. A test that is red without the mutation, that breaks
-in its fixtures, or that cannot be collected proves nothing and counts as a failure here.
+Every mutation is made in a copy of the tree, never in the tree, and what is run there as root may write nowhere else
+(scripts/boxed.py): the guard that was removed may be the one that kept a path inside its folder. A test that is red
+without the mutation, that breaks in its fixtures, or that cannot be collected proves nothing and counts as a failure
+here.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path("docs/explain/guards.md")
+BOXED = ROOT / "scripts" / "boxed.py"
 FAST = "not real and not chaos and not e2e"
 TIMEOUT_S = 600
 WORKERS = 2
@@ -132,6 +135,12 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         """Copy everything git knows or would add; .venv is shared."""
         self.folder = folder
+        # Servers that tests start as another user find their own folders below it.
+        folder.chmod(0o711)
+        temporary = folder / ".tmp"
+        temporary.mkdir(mode=0o711)
+        # Root's own right to write anywhere is what has to be held back; a plain user has none.
+        self._before = [sys.executable, "-I", str(BOXED), str(folder)] if os.geteuid() == 0 else []
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -149,6 +158,7 @@ class Copy:
             **os.environ,
             # A builder without its guards must not leave its work in the cache of those who have them.
             "XDG_CACHE_HOME": str(_cache_with_bases(folder / ".cache")),
+            "TMPDIR": str(temporary),
             # Before site-packages and so before the editable installs, which point at the tree.
             "PYTHONPATH": os.pathsep.join(map(str, [*bases, folder])),
             # A mutation can keep a file's size and second, which is all that marks compiled code as stale.
@@ -163,7 +173,7 @@ class Copy:
     def run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a command in the copy."""
         return subprocess.run(
-            argv,
+            [*self._before, *argv],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
