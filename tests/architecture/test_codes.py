@@ -11,6 +11,7 @@ AREAS = {
     "CAT": "catalog",
     "CFG": "configuration",
     "CLI": "command line",
+    "CMP": "compatibility",
     "DOC": "documents",
     "EGR": "egress",
     "ENG": "engine",
