@@ -21,7 +21,8 @@ from wellhead.catalog.trust import Trust
 from wellhead.errors import Code, RefusedError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base, layout
-from wellhead.images.layout import ImageDigests, Layout
+from wellhead.images.layout import ImageDigests
+from wellhead.images.store import Shelf, Store
 from wellhead.manifest import load
 from wellhead.manifest.model import Manifest
 
@@ -64,34 +65,35 @@ class VerifiedRelease:
 
 def signature_name(connector: ConnectorId, index_digest: Digest) -> str:
     """Return the name under which a store keeps the signature of a release."""
-    return f"{connector}:sha256-{index_digest.removeprefix('sha256:')}.sig"
+    return layout.name_of(connector, layout.about(index_digest, ".wh"))
 
 
 def release_name(connector: ConnectorId, version: str) -> str:
     """Return the name under which a store keeps a release."""
-    return f"{connector}:{version}"
+    return layout.name_of(connector, version)
 
 
-def attach(store: Layout, statement: Statement, *keys: PrivateKey) -> bytes:
+def attach(store: Store, statement: Statement, *keys: PrivateKey) -> bytes:
     """Sign a release, put the signature beside it and return the envelope; an earlier signature is replaced."""
     envelope = signature.sign(statement, *keys)
-    size = len(store.get(statement.index_digest, "the release index"))
+    shelf = store.shelf(statement.connector)
+    size = len(shelf.get(statement.index_digest, "the release index"))
     index = layout.Descriptor(layout.INDEX, statement.index_digest, size)
     document = {
         "schemaVersion": 2,
         "mediaType": layout.MANIFEST,
         "artifactType": layout.ENVELOPE,
-        "config": store.put(b"{}", layout.EMPTY).document(),
-        "layers": [store.put(envelope, layout.ENVELOPE).document()],
+        "config": shelf.put(b"{}", layout.EMPTY).document(),
+        "layers": [shelf.put(envelope, layout.ENVELOPE).document()],
         "subject": index.document(),
     }
-    artifact = store.put(layout.canonical(document), layout.MANIFEST)
+    artifact = shelf.put(layout.canonical(document), layout.MANIFEST)
     store.name(signature_name(statement.connector, statement.index_digest), artifact)
     return envelope
 
 
 def verify_release(
-    store: Layout, index_digest: Digest, connector: ConnectorId, version: str, trust: Trust
+    store: Store, index_digest: Digest, connector: ConnectorId, version: str, trust: Trust
 ) -> VerifiedRelease:
     """Check a release from the trusted key down, without its layers.
 
@@ -111,20 +113,21 @@ def verify_release(
     signers = trust.signers(connector)
     statement, key_ids = signature.verify(_envelope(store, connector, index_digest), signers)
     _require_same(statement, connector, version, index_digest)
-    index = store.document(index_digest, "the release index")
+    shelf = store.shelf(connector)
+    index = shelf.document(index_digest, "the release index")
     children = [layout.descriptor(child) for child in _list(index.get("manifests"))]
     images = {child.platform: child for child in children if child.platform is not None}
     if set(images) != set(statement.images):
         raise _other_image(f"it has {', '.join(sorted(images))}, signed were {', '.join(sorted(statement.images))}")
     for platform, child in images.items():
-        _check_image(store, platform, child, statement)
-    manifest = _manifest(store, children, statement)
+        _check_image(shelf, platform, child, statement)
+    manifest = _manifest(shelf, children, statement)
     return VerifiedRelease(
         connector, version, index_digest, manifest, statement.manifest_sha256, statement.images, key_ids
     )
 
 
-def verify_layers(store: Layout, release: VerifiedRelease) -> int:
+def verify_layers(shelf: Shelf, release: VerifiedRelease) -> int:
     """Read every layer of a verified release and return how many bytes were hashed.
 
     Raises:
@@ -132,20 +135,21 @@ def verify_layers(store: Layout, release: VerifiedRelease) -> int:
     """
     read = 0
     for platform in release.images:
-        for number, item in enumerate(layout.image(store, release.index_digest, platform).layers, 1):
-            read += sum(len(chunk) for chunk in store.chunks(item, f"layer {number} of {platform} ({item.digest})"))
+        for number, item in enumerate(layout.image(shelf, release.index_digest, platform).layers, 1):
+            read += sum(len(chunk) for chunk in shelf.chunks(item, f"layer {number} of {platform} ({item.digest})"))
     return read
 
 
-def _envelope(store: Layout, connector: ConnectorId, index_digest: Digest) -> bytes:
+def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> bytes:
     found = store.named(signature_name(connector, index_digest))
     if found is None:
         raise RefusedError(
-            f"release {index_digest} of {connector} has no signature in the store {store.path}",
+            f"release {index_digest} of {connector} has no signature in the store {store.where}",
             code=NOT_SIGNED,
             hint="publish it with a key that trust.yaml names, or restore the store",
         )
-    document = store.document(found.digest, "the signature's manifest")
+    shelf = store.shelf(connector)
+    document = shelf.document(found.digest, "the signature's manifest")
     layers = [layout.descriptor(item) for item in _list(document.get("layers"))]
     if len(layers) != 1:
         raise RefusedError(
@@ -153,7 +157,7 @@ def _envelope(store: Layout, connector: ConnectorId, index_digest: Digest) -> by
             code=signature.BAD_ENVELOPE,
             hint="publish the release again",
         )
-    return store.get(layers[0].digest, "the signature's envelope")
+    return shelf.get(layers[0].digest, "the signature's envelope")
 
 
 def _require_same(statement: Statement, connector: ConnectorId, version: str, index_digest: Digest) -> None:
@@ -171,15 +175,15 @@ def _require_same(statement: Statement, connector: ConnectorId, version: str, in
         )
 
 
-def _check_image(store: Layout, platform: str, child: layout.Descriptor, statement: Statement) -> None:
+def _check_image(shelf: Shelf, platform: str, child: layout.Descriptor, statement: Statement) -> None:
     signed = statement.images[platform]
     if child.digest != signed.manifest:
         raise _other_image(f"its image manifest for {platform} is {child.digest}, signed was {signed.manifest}")
-    document = store.document(child.digest, f"the image manifest of {platform}")
+    document = shelf.document(child.digest, f"the image manifest of {platform}")
     config = layout.descriptor(document.get("config"))
     if config.digest != signed.config:
         raise _other_image(f"its image config for {platform} is {config.digest}, signed was {signed.config}")
-    settings = store.document(config.digest, f"the image config of {platform}").get("config")
+    settings = shelf.document(config.digest, f"the image config of {platform}").get("config")
     require_sealed(settings if isinstance(settings, dict) else {}, f"the image of {statement.connector} for {platform}")
 
 
@@ -213,19 +217,19 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
         )
 
 
-def _manifest(store: Layout, children: list[layout.Descriptor], statement: Statement) -> Manifest:
+def _manifest(shelf: Shelf, children: list[layout.Descriptor], statement: Statement) -> Manifest:
     found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
     if len(found) != 1:
         raise _other_manifest(f"there are {len(found)} in the index")
-    document = store.document(found[0].digest, "the connector manifest's artifact")
+    document = shelf.document(found[0].digest, "the connector manifest's artifact")
     contents = {item.media_type: item for item in map(layout.descriptor, _list(document.get("layers")))}
     if set(contents) != {layout.CONNECTOR_MANIFEST, layout.CONNECTOR_YAML}:
         raise _other_manifest("its artifact has other contents")
-    written = store.get(contents[layout.CONNECTOR_YAML].digest, "the connector manifest (manifest.yaml)")
+    written = shelf.get(contents[layout.CONNECTOR_YAML].digest, "the connector manifest (manifest.yaml)")
     if hashlib.sha256(written).hexdigest() != statement.manifest_sha256:
         raise _other_manifest(f"its bytes do not have the signed hash {statement.manifest_sha256}")
     # The JSON form stands in the signed index by its digest, and is read in a tenth of the YAML's time.
-    read = store.get(contents[layout.CONNECTOR_MANIFEST].digest, "the connector manifest (canonical JSON)")
+    read = shelf.get(contents[layout.CONNECTOR_MANIFEST].digest, "the connector manifest (canonical JSON)")
     manifest = load.from_canonical_json(read)
     if (manifest.metadata.id, manifest.metadata.version) != (statement.connector, statement.version):
         raise _other_manifest(f"it is of {manifest.metadata.id} {manifest.metadata.version}")

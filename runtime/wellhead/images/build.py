@@ -33,7 +33,7 @@ from typing import Any
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base as base_image
-from wellhead.images import layer, layout
+from wellhead.images import layer, layout, store
 from wellhead.manifest import load
 from wellhead.manifest.load import LoadedManifest
 
@@ -118,7 +118,7 @@ def installed_sdk() -> Path:
     return folder
 
 
-def build(connector: Path, inputs: Inputs, out: layout.Layout) -> Built:
+def build(connector: Path, inputs: Inputs, out: store.Shelf) -> Built:
     """Make the release of the connector in the folder ``connector``.
 
     Raises:
@@ -143,7 +143,7 @@ def assemble(
     platform: str,
     layers: Sequence[layer.Packed],
     components: Sequence[Component],
-    out: layout.Layout,
+    out: store.Shelf,
     config: bytes | None = None,
 ) -> Built:
     """Put a release of finished layers into a layout: image, connector manifest, SBOM, and the index over them.
@@ -159,7 +159,7 @@ def assemble(
     Raises:
         RefusedError: a layer's file is not what its description says (WH-IMG-012).
     """
-    stored = [out.adopt(item.path, _descriptor(item)) for item in layers]
+    stored = [out.adopt(_descriptor(item), store.read_file(item.path)) for item in layers]
     written = config if config is not None else layout.canonical(_config(loaded, platform, layers))
     settings = out.put(written, layout.CONFIG)
     document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": settings.document()}
@@ -497,7 +497,7 @@ def _config(loaded: LoadedManifest, platform: str, layers: Sequence[layer.Packed
     }
 
 
-def _artifact(out: layout.Layout, role: str, kind: str, contents: list[tuple[str, bytes]]) -> layout.Descriptor:
+def _artifact(out: store.Shelf, role: str, kind: str, contents: list[tuple[str, bytes]]) -> layout.Descriptor:
     empty = out.put(b"{}", layout.EMPTY)
     document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "artifactType": kind, "config": empty.document()}
     document["layers"] = [out.put(content, media_type).document() for media_type, content in contents]

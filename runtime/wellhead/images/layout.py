@@ -4,8 +4,7 @@
     index.json            name → descriptor; replaced whole, under a lock
     blobs/sha256/<hex>    content, named by its hash, never changed
 
-Names are ``namespace/name:version`` for releases and ``namespace/name:sha256-<hex>.sig`` for what signs them. The store
-is not trusted: whoever can write here can only make things fail.
+Names are those of `wellhead.images.store`. The store is not trusted: whoever can write here can only make things fail.
 """
 
 from __future__ import annotations
@@ -17,20 +16,24 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wellhead.errors import Code, ConfigurationError, RefusedError
-from wellhead.ids import Digest
+from wellhead.ids import ConnectorId, Digest
+
+if TYPE_CHECKING:
+    from wellhead.images.store import Shelf
 
 NO_STORE = Code("WH-IMG-010", "The release store is missing or is no OCI layout.")
 NO_BLOB = Code("WH-IMG-011", "The release store lacks something a release needs.")
 BROKEN_BLOB = Code("WH-IMG-012", "Bytes in the release store are not what their digest says.")
 TOO_LARGE = Code("WH-IMG-013", "Something in the release store is larger than allowed.")
 BAD_DOCUMENT = Code("WH-IMG-014", "A document of the release store has the wrong form.")
+NAME_TAKEN = Code("WH-IMG-016", "A store knows a version with other bytes.")
 NO_PLATFORM = Code("WH-IMG-015", "A release has no image for this platform.")
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -52,6 +55,8 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 MAX_LAYER_BYTES = 2 * 1024 * 1024 * 1024
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+#: A connector's id and a tag, as every registry takes them.
+_NAME = re.compile(r"([a-z0-9]+(?:[._-][a-z0-9]+)*/[a-z0-9]+(?:[._-][a-z0-9]+)*):([A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
 _CHUNK = 1024 * 1024
 _UNKNOWN_PLATFORM = {"architecture": "unknown", "os": "unknown"}
 
@@ -105,6 +110,96 @@ def descriptor(document: Any) -> Descriptor:
     return Descriptor(media_type, Digest(digest), size, named, {str(key): str(value) for key, value in labels.items()})
 
 
+def name_of(connector: ConnectorId, tag: str) -> str:
+    """Return the name of a connector's tag.
+
+    Raises:
+        ConfigurationError: WH-IMG-014, no registry would take it, such as a version with build metadata.
+    """
+    name = f"{connector}:{tag}"
+    split(name)
+    return name
+
+
+def split(name: str) -> tuple[ConnectorId, str]:
+    """Return the connector and the tag of a name; raises like `name_of`."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ConfigurationError(
+            f"{name!r} is no name of a release",
+            code=BAD_DOCUMENT,
+            hint="a name is NAMESPACE/NAME:VERSION, in lower case and without build metadata",
+        )
+    return ConnectorId(found[1]), found[2]
+
+
+def is_version(tag: str) -> bool:
+    """Say whether a tag names a release, and not what is said about one."""
+    return not tag.startswith("sha256-")
+
+
+def about(digest: Digest, suffix: str = "") -> str:
+    """Return the tag of what is said about ``digest``."""
+    return f"sha256-{digest.removeprefix('sha256:')}{suffix}"
+
+
+def taken(name: str, known: Digest, new: Digest, where: str) -> RefusedError:
+    """Return the refusal to let a version mean something else."""
+    return RefusedError(
+        f"{where} knows {name} as {known}, and this one is {new}",
+        code=NAME_TAKEN,
+        hint="a release never changes: give the new bytes a new version",
+    )
+
+
+def children(document: Mapping[str, Any]) -> tuple[Descriptor, ...]:
+    """Return what an index or a manifest is made of, in its order; what it refers to (``subject``) is no part of it."""
+    config = document.get("config")
+    listed = [*([config] if config is not None else []), *_list(document.get("layers"))]
+    return tuple(descriptor(item) for item in [*listed, *_list(document.get("manifests"))])
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def parsed(content: bytes, what: str) -> dict[str, Any]:
+    """Return a JSON document.
+
+    Raises:
+        RefusedError: WH-IMG-014, it is no object.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedError(f"{what} is not JSON", code=BAD_DOCUMENT, hint="publish the release again") from exc
+    if not isinstance(document, dict):
+        raise RefusedError(f"{what} is not an object", code=BAD_DOCUMENT, hint="publish the release again")
+    return document
+
+
+def with_referrer(
+    listed: Mapping[str, Any] | None, found: Descriptor, document: Mapping[str, Any], replaced: Digest | None
+) -> bytes:
+    """Return the list of what refers to a document, with ``found`` in it and ``replaced`` not.
+
+    Source: OCI distribution specification 1.1, "Referrers Tag Schema".
+    """
+    entry = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+    kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
+    entry |= {"artifactType": kind} if kind else {}
+    entry |= {"annotations": document["annotations"]} if document.get("annotations") else {}
+    gone = {found.digest, replaced}
+    kept = [item for item in _list((listed or {}).get("manifests")) if descriptor(item).digest not in gone]
+    return canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [*kept, entry]})
+
+
+def subject_of(document: Mapping[str, Any]) -> Descriptor | None:
+    """Return what a document says it refers to; None if nothing."""
+    subject = document.get("subject")
+    return None if subject is None else descriptor(subject)
+
+
 def canonical(document: Any) -> bytes:
     """Return ``document`` as the JSON bytes every document of ours is stored as: sorted keys, no spaces."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -156,22 +251,34 @@ class Layout:
             _replace(target, content)
         return Descriptor(media_type, digest, len(content), **fields)
 
-    def adopt(self, file: Path, found: Descriptor) -> Descriptor:
-        """Store a large file that ``found`` describes, hashing it while it is copied.
+    @property
+    def where(self) -> str:
+        """Return the folder."""
+        return str(self.path)
+
+    def shelf(self, connector: ConnectorId) -> Layout:  # noqa: ARG002
+        """Return the folder itself: content lies in it by digest, whosever it is."""
+        return self
+
+    def holds(self, found: Descriptor) -> bool:
+        """Say whether the content is there, without reading it."""
+        try:
+            return self._blob(found.digest).stat().st_size == found.size
+        except OSError:
+            return False
+
+    def adopt(self, found: Descriptor, read: Callable[[], Iterable[bytes]]) -> Descriptor:
+        """Store a large blob that ``found`` describes, hashing it while it is written.
 
         Raises:
-            RefusedError: WH-IMG-012, the file is not what its descriptor says.
+            RefusedError: WH-IMG-012, ``read`` gave something else; nothing is kept.
         """
         target = self._blob(found.digest)
         if target.exists():
             return found
-        with _beside(target) as (scratch, out), file.open("rb") as source:
-            hashed = hashlib.sha256()
-            while chunk := source.read(_CHUNK):
-                hashed.update(chunk)
+        with _beside(target) as (scratch, out):
+            for chunk in checked(read(), found, f"blob {found.digest}"):
                 out.write(chunk)
-            if f"sha256:{hashed.hexdigest()}" != found.digest:
-                raise _broken(found.digest, str(file))
             out.flush()
             os.fsync(out.fileno())
             scratch.rename(target)
@@ -196,18 +303,12 @@ class Layout:
                 )
             content: bytes = file.read(MAX_DOCUMENT_BYTES + 1)
         if digest_of(content) != digest:
-            raise _broken(digest, what)
+            raise broken(digest, what)
         return content
 
     def document(self, digest: Digest, what: str) -> dict[str, Any]:
         """Return a JSON document, checked against its digest; raises like `get`, and WH-IMG-014 if it is no object."""
-        try:
-            parsed = json.loads(self.get(digest, what))
-        except ValueError as exc:
-            raise RefusedError(f"{what} is not JSON", code=BAD_DOCUMENT, hint="publish the release again") from exc
-        if not isinstance(parsed, dict):
-            raise RefusedError(f"{what} is not an object", code=BAD_DOCUMENT, hint="publish the release again")
-        return parsed
+        return parsed(self.get(digest, what), what)
 
     def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
         """Yield a blob's bytes; the last chunk is given away only after the whole was found to be what it should be.
@@ -223,23 +324,31 @@ class Layout:
                     hint="publish a smaller release",
                 )
             if size != found.size:
-                raise _broken(found.digest, what)
-            hashed = hashlib.sha256()
-            held = b""
-            while chunk := file.read(_CHUNK):
-                hashed.update(chunk)
-                if held:
-                    yield held
-                held = chunk
-            if f"sha256:{hashed.hexdigest()}" != found.digest:
-                raise _broken(found.digest, what)
-            yield held
+                raise broken(found.digest, what)
+            yield from checked(iter(lambda: file.read(_CHUNK), b""), found, what)
 
     def name(self, name: str, found: Descriptor) -> None:
-        """Let ``name`` mean ``found``, in place of what it meant before."""
+        """Let ``name`` mean ``found``, and list it with what it refers to.
+
+        Raises:
+            RefusedError: WH-IMG-016, a version's name means something else already.
+        """
+        connector, tag = split(name)
+        document = self.document(found.digest, name)
+        subject = subject_of(document)
         with self._locked():
             named = self._names()
-            named[name] = Descriptor(found.media_type, found.digest, found.size, None, {NAME_ANNOTATION: name})
+            known = named.get(name)
+            if known is not None and known.digest != found.digest and is_version(tag):
+                raise taken(name, known.digest, found.digest, self.where)
+            meant = {name: found}
+            if subject is not None:
+                listed = f"{connector}:{about(subject.digest)}"
+                before = self._listed(named.get(listed))
+                list_of_all = with_referrer(before, found, document, known.digest if known else None)
+                meant[listed] = self.put(list_of_all, INDEX)
+            for key, item in meant.items():
+                named[key] = Descriptor(item.media_type, item.digest, item.size, None, {NAME_ANNOTATION: key})
             manifests = [named[key].document() for key in sorted(named)]
             content = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
             _replace(self.path / "index.json", content)
@@ -248,9 +357,17 @@ class Layout:
         """Return what ``name`` means; None if it means nothing."""
         return self._names().get(name)
 
-    def names(self) -> tuple[str, ...]:
-        """Return every name, sorted."""
-        return tuple(sorted(self._names()))
+    def names(self, connector: ConnectorId | None = None) -> tuple[str, ...]:
+        """Return every name, or every name of one connector, sorted."""
+        return tuple(name for name in sorted(self._names()) if connector is None or name.startswith(f"{connector}:"))
+
+    def referrers(self, connector: ConnectorId, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what says of itself that it refers to ``digest``."""
+        listed = self._listed(self.named(f"{connector}:{about(digest)}"))
+        return () if listed is None else children(listed)
+
+    def _listed(self, found: Descriptor | None) -> dict[str, Any] | None:
+        return None if found is None else self.document(found.digest, "the list of what refers to a release")
 
     def _names(self) -> dict[str, Descriptor]:
         try:
@@ -288,6 +405,28 @@ class Layout:
             yield
 
 
+def checked(chunks: Iterable[bytes], found: Descriptor, what: str) -> Iterator[bytes]:
+    """Yield ``chunks``; the last one only after all together had the size and the digest of ``found``.
+
+    Raises:
+        RefusedError: WH-IMG-012, at the first byte too many, or before the last chunk is given away.
+    """
+    hashed = hashlib.sha256()
+    size = 0
+    held = b""
+    for chunk in chunks:
+        size += len(chunk)
+        if size > found.size:
+            raise broken(found.digest, what)
+        hashed.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if size != found.size or f"sha256:{hashed.hexdigest()}" != found.digest:
+        raise broken(found.digest, what)
+    yield held
+
+
 @dataclass(frozen=True, slots=True)
 class ImageDigests:
     """What an Engine may call the image of one platform: the config's digest, or the manifest's."""
@@ -306,17 +445,15 @@ class Image:
     layers: tuple[Descriptor, ...]
 
 
-def image(layout: Layout, index_digest: Digest, platform: str) -> Image:
+def image(layout: Shelf, index_digest: Digest, platform: str) -> Image:
     """Return the image of one platform out of a release.
 
     Raises:
         RefusedError: something is missing, changed or of the wrong form (WH-IMG-01x).
         ConfigurationError: WH-IMG-015, the release has no image for it.
     """
-    index = layout.document(index_digest, "the release index")
-    listed = index.get("manifests")
-    children = [descriptor(child) for child in listed] if isinstance(listed, list) else []
-    for child in children:
+    offered = children(layout.document(index_digest, "the release index"))
+    for child in offered:
         if child.platform == platform and child.media_type == MANIFEST:
             document = layout.document(child.digest, f"the image manifest of {platform}")
             layers = document.get("layers")
@@ -326,15 +463,15 @@ def image(layout: Layout, index_digest: Digest, platform: str) -> Image:
                 descriptor(document.get("config")),
                 tuple(descriptor(item) for item in layers) if isinstance(layers, list) else (),
             )
-    offered = ", ".join(sorted(child.platform for child in children if child.platform)) or "none"
+    platforms = ", ".join(sorted(child.platform for child in offered if child.platform)) or "none"
     raise ConfigurationError(
-        f"release {index_digest} has no image for {platform} (it has: {offered})",
+        f"release {index_digest} has no image for {platform} (it has: {platforms})",
         code=NO_PLATFORM,
         hint="publish a release for this platform",
     )
 
 
-def engine_tar(layout: Layout, index_digest: Digest, platform: str) -> Iterator[bytes]:
+def engine_tar(layout: Shelf, index_digest: Digest, platform: str) -> Iterator[bytes]:
     """Yield one image as a tar that both kinds of Engine store load, hashing every blob on its way.
 
     The classic store reads ``manifest.json`` and gives the image the config's digest as id, the containerd store reads
@@ -375,7 +512,8 @@ def _path(found: Descriptor) -> str:
     return f"blobs/sha256/{found.digest.removeprefix('sha256:')}"
 
 
-def _broken(digest: Digest, what: str) -> RefusedError:
+def broken(digest: Digest, what: str) -> RefusedError:
+    """Return the refusal of bytes that are not what their digest says."""
     return RefusedError(
         f"{what} was changed: its bytes do not have the digest {digest}",
         code=BROKEN_BLOB,

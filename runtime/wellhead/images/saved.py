@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wellhead.errors import Code, ConfigurationError
-from wellhead.images import build, layer, layout
+from wellhead.images import build, layer, layout, store
 from wellhead.images.build import Built, Component
 from wellhead.manifest.load import LoadedManifest
 
@@ -22,7 +22,7 @@ NOT_AN_IMAGE = Code("WH-IMG-030", "What an Engine saved is not one image.")
 OTHER_PLATFORM = Code("WH-IMG-031", "An image is of a platform its manifest does not allow.")
 
 
-def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: layout.Layout) -> Built:
+def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: store.Shelf) -> Built:
     """Make a release of an image an Engine saved.
 
     Args:
@@ -46,7 +46,7 @@ def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: la
             raise _not_an_image(str(exc)) from exc
 
 
-def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: layout.Layout) -> Built:
+def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf) -> Built:
     with tarfile.open(archive) as tar:
         images = json.loads(_member(tar, "manifest.json"))
         if len(images) != 1:

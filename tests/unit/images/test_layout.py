@@ -13,6 +13,7 @@ from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import Digest
 from wellhead.images import layout
 from wellhead.images.layout import Descriptor, Layout
+from wellhead.images.store import read_file
 
 
 @pytest.fixture
@@ -92,9 +93,9 @@ def test_a_document_that_is_no_object_is_refused(store: Layout, content: bytes) 
 def test_a_file_that_is_not_what_it_claims_is_not_taken(store: Layout, tmp_path: Path) -> None:
     file = tmp_path / "layer"
     file.write_bytes(b"other")
-    claimed = Descriptor(layout.LAYER, layout.digest_of(b"this"), 4)
+    claimed = Descriptor(layout.LAYER, layout.digest_of(b"th"), 5)
     with pytest.raises(RefusedError):
-        store.adopt(file, claimed)
+        store.adopt(claimed, read_file(file))
     assert list((store.path / "blobs/sha256").iterdir()) == []
 
 
@@ -119,7 +120,7 @@ def test_a_blob_of_another_length_is_refused_at_once(store: Layout) -> None:
 
 def test_many_writers_lose_no_name(store: Layout) -> None:
     def write(number: int) -> None:
-        found = Layout.open(store.path).put(str(number).encode(), layout.INDEX)
+        found = Layout.open(store.path).put(b'{"n": %d}' % number, layout.INDEX)
         Layout.open(store.path).name(f"dev/c{number:02}:1.0.0", found)
 
     with ThreadPoolExecutor(8) as pool:

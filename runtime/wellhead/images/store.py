@@ -1,0 +1,203 @@
+"""What every store of releases offers, and how releases travel from one to another, byte for byte.
+
+    Store   names: ``namespace/name:tag``, each meaning one document
+      └─ Shelf   one connector's content, found by digest and hashed both ways
+
+A layout folder and an OCI registry keep these promises (`wellhead.testing.stores` has the suite). Tags that are
+versions are written once; tags that begin with ``sha256-`` belong to what is said about a release and may be replaced:
+
+    1.4.2                  the release index
+    sha256-<hex>.wh        our signature of the index with that digest
+    sha256-<hex>.sig       the same in cosign's form
+    sha256-<hex>           the list of what refers to it, for registries without the referrers API
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.ids import ConnectorId, Digest
+from wellhead.images import layout
+from wellhead.images.layout import Descriptor
+
+NO_NAME = Code("WH-IMG-017", "A store has nothing of that name.")
+
+#: Opens a blob's bytes from the start; called again when an upload has to begin anew.
+Source = Callable[[], Iterable[bytes]]
+
+_CHUNK = 1024 * 1024
+#: An index of images is two deep; what is nested deeper was made to keep us busy.
+_DEPTH = 4
+
+
+class Shelf(Protocol):
+    """One connector's content in a store."""
+
+    def put(self, content: bytes, media_type: str, **fields: Any) -> Descriptor:
+        """Store a small document or blob and return its descriptor; storing it again changes nothing."""
+
+    def adopt(self, found: Descriptor, read: Source) -> Descriptor:
+        """Store a large blob that ``found`` describes, hashing it on its way.
+
+        Raises:
+            RefusedError: WH-IMG-012, ``read`` gave something else; nothing is kept.
+        """
+
+    def holds(self, found: Descriptor) -> bool:
+        """Say whether the content is there, without reading it."""
+
+    def get(self, digest: Digest, what: str) -> bytes:
+        """Return a document's bytes, checked against its digest.
+
+        Raises:
+            RefusedError: missing (WH-IMG-011), changed (WH-IMG-012) or too large (WH-IMG-013).
+        """
+
+    def document(self, digest: Digest, what: str) -> dict[str, Any]:
+        """Return a JSON document; raises like `get`, and WH-IMG-014 if it is no object."""
+
+    def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
+        """Yield a blob's bytes; the last chunk is given away only after the whole was found to be what it should be.
+
+        Raises:
+            RefusedError: missing, changed or too large, before the reader has seen the end.
+        """
+
+
+class Store(Protocol):
+    """Names and the shelves they point into."""
+
+    @property
+    def where(self) -> str:
+        """Return the folder or address, as messages name it; never with a password."""
+
+    def shelf(self, connector: ConnectorId) -> Shelf:
+        """Return what the store keeps of one connector."""
+
+    def name(self, name: str, found: Descriptor) -> None:
+        """Let ``name`` mean ``found``, which the connector's shelf holds, and list it with what it refers to.
+
+        Raises:
+            RefusedError: WH-IMG-016, a version's name means something else already.
+        """
+
+    def named(self, name: str) -> Descriptor | None:
+        """Return what ``name`` means; None if it means nothing."""
+
+    def names(self, connector: ConnectorId | None = None) -> tuple[str, ...]:
+        """Return every name, or every name of one connector, sorted."""
+
+    def referrers(self, connector: ConnectorId, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what says of itself that it refers to ``digest``: signatures, reports."""
+
+
+def read_file(path: Path) -> Source:
+    """Return what reads a file in chunks, from its start each time."""
+
+    def read() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+    return read
+
+
+def releases(store: Store, connector: ConnectorId | None = None) -> tuple[tuple[ConnectorId, str], ...]:
+    """Return the connector and version of every release a store has a name for."""
+    parted = (layout.split(name) for name in store.names(connector))
+    return tuple((found, tag) for found, tag in parted if layout.is_version(tag))
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What one copy moved; ``bytes`` counts only what the target did not hold."""
+
+    names: tuple[str, ...]
+    bytes: int
+
+
+def copy_release(source: Store, target: Store, connector: ConnectorId, version: str) -> Copied:
+    """Copy a release with everything said about it, children before parents and names last.
+
+    Raises:
+        ConfigurationError: WH-IMG-017, the source has no such release.
+        RefusedError: the target knows the version with other bytes (WH-IMG-016), or something is missing, changed or
+            too large in the source (WH-IMG-011 to 013).
+    """
+    release = layout.name_of(connector, version)
+    found = source.named(release)
+    if found is None:
+        raise ConfigurationError(
+            f"{source.where} has no release {connector} {version}",
+            code=NO_NAME,
+            hint="`wellhead catalog list` shows what is published",
+        )
+    return copy_index(source, target, connector, found.digest, release)
+
+
+def copy_index(source: Store, target: Store, connector: ConnectorId, digest: Digest, release: str) -> Copied:
+    """Copy the release with that index, whatever its tag says by now, and let ``release`` name it in the target.
+
+    Raises:
+        RefusedError: as `copy_release`.
+    """
+    known = target.named(release)
+    if known is not None and known.digest != digest:
+        raise layout.taken(release, known.digest, digest, target.where)
+    shelf, into = source.shelf(connector), target.shelf(connector)
+    index = Descriptor(layout.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
+    done: set[Digest] = set()
+    moved = _copy(shelf, into, index, done)
+    said = [name for name in source.names(connector) if _is_about(name, _manifests(shelf, index))]
+    for name in said:
+        found = source.named(name)
+        if found is not None:
+            moved += _copy(shelf, into, found, done)
+            target.name(name, found)
+    # Last: a name that is there says that everything below it is.
+    target.name(release, index)
+    return Copied((*said, release), moved)
+
+
+def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], depth: int = 0) -> int:
+    """Copy a document and all below it, children first and each once; return how many bytes the target lacked."""
+    if found.digest in done:
+        return 0
+    done.add(found.digest)
+    if found.media_type not in (layout.INDEX, layout.MANIFEST):
+        if target.holds(found):
+            return 0
+        target.adopt(found, lambda: source.chunks(found, f"blob {found.digest}"))
+        return found.size
+    if depth > _DEPTH:
+        raise RefusedError(
+            f"document {found.digest} is nested more than {_DEPTH} deep",
+            code=layout.BAD_DOCUMENT,
+            hint="publish the release again",
+        )
+    content = source.get(found.digest, f"document {found.digest}")
+    below = layout.children(layout.parsed(content, f"document {found.digest}"))
+    moved = sum(_copy(source, target, child, done, depth + 1) for child in below)
+    if not target.holds(found):
+        target.put(content, found.media_type)
+        moved += len(content)
+    return moved
+
+
+def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:
+    """Return the hashes of a release's index and of the documents it lists: what can be signed of it."""
+    listed = layout.children(shelf.document(index.digest, "the release index"))
+    return frozenset(item.digest.removeprefix("sha256:") for item in (index, *listed))
+
+
+_ABOUT = re.compile(r"sha256-([0-9a-f]{64})\..+")
+
+
+def _is_about(name: str, hashes: frozenset[str]) -> bool:
+    said = _ABOUT.fullmatch(layout.split(name)[1])
+    return said is not None and said[1] in hashes
