@@ -21,10 +21,11 @@ from wellhead.ids import ConnectorId, Digest
 from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import launch, plan
 from wellhead.lifecycle.read import MISCOUNTED, UNCOVERED
-from wellhead.registry import revocations, runs
+from wellhead.registry import revocations, runs, segments
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
-from wellhead.sinks.segments import Writer
+from wellhead.sinks.base import Segment
+from wellhead.sinks.segments import Folder, Writer
 
 CODE = Code("WH-TST-001", "A test's own.")
 
@@ -156,6 +157,22 @@ def test_a_checkpoint_is_sent_only_for_what_the_registry_holds(world: World, mon
 
     monkeypatch.setattr(Session, "checkpoint", checkpoint)
     world.run(world.connect({"name": "rows", "batch_size": 10}, config={"rows": 40}))
+    assert len(seen) >= 4
+    assert all(seen)
+
+
+def test_a_file_enters_its_table_only_once_the_registry_holds_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.configure(commit={"max_bytes": 1})
+    publish, seen = Folder.publish, []
+
+    def published(self: Folder, segment: Segment) -> None:
+        with world.database.read() as tx:
+            seen.append(segment.name in segments.names(tx, segment.key.stream.connection))
+        publish(self, segment)
+
+    monkeypatch.setattr(Folder, "publish", published)
+    report = world.run(world.connect({"name": "rows", "batch_size": 10}, config={"rows": 40}))
+    assert report.exit_code == 0
     assert len(seen) >= 4
     assert all(seen)
 
