@@ -65,13 +65,13 @@ def set_state(
     from wellhead import app as services
     from wellhead.connections import key_of
     from wellhead.ids import StreamKey, StreamName
-    from wellhead.registry import run_state
+    from wellhead.lifecycle import state as states
 
     content = _given(state)
     _confirm(f"Replace the state of {connection}/{stream}? Rows may be skipped or read again.", yes=yes)
     with services.opened(config) as host, host.database.transaction() as tx:
         key = StreamKey(key_of(host.settings, connection), StreamName(stream))
-        run_state.set_state(tx, key, state=content, state_version=version)
+        states.replace(tx, key, state=content, state_version=version)
     output.console().print(f"{connection}/{stream} goes on from {_shown(content)}", markup=False)
 
 
@@ -81,13 +81,12 @@ def reset(connection: Connection, stream: Stream, yes: Yes = False, config: Conf
     from wellhead import app as services
     from wellhead.connections import key_of
     from wellhead.ids import StreamKey, StreamName
-    from wellhead.registry import generations, run_state
+    from wellhead.lifecycle import state as states
 
     _confirm(f"Forget what was read of {connection}/{stream}? The next run reads everything again.", yes=yes)
     with services.opened(config) as host, host.database.transaction() as tx:
         key = StreamKey(key_of(host.settings, connection), StreamName(stream))
-        units = run_state.reset(tx, key)
-        generations.abandon(tx, key)
+        units = states.reset(tx, key)
     output.console().print(f"forgot {units} read units of {connection}/{stream}", markup=False)
 
 

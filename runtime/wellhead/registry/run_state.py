@@ -93,6 +93,20 @@ def whole_stream(tx: Transaction, stream: StreamKey) -> UnitState | None:
     return None if row is None else _state(row)
 
 
+def require(tx: Transaction, stream: StreamKey) -> UnitState:
+    """Return the row that holds the stream's own state.
+
+    Raises:
+        ConfigurationError: there is none (WH-REG-051).
+    """
+    found = whole_stream(tx, stream)
+    if found is None:
+        raise ConfigurationError(
+            f"{stream} has no state", code=NO_STATE, hint="`wellhead state show` lists the streams that have one"
+        )
+    return found
+
+
 def all_of(tx: Transaction, connection: ConnectionKey) -> list[UnitState]:
     """Return every unit of a connection, retired ones too, by stream and unit."""
     rows = tx.execute(
@@ -225,7 +239,7 @@ def finish_partitions(
             .where(_of(stream), table.c.unit == WHOLE_STREAM)
             .values(**values, commit_no=table.c.commit_no + 1)
         )
-    return _whole(tx, stream)
+    return require(tx, stream)
 
 
 def reopen(tx: Transaction, stream: StreamKey, unit: UnitKey = WHOLE_STREAM) -> None:
@@ -233,25 +247,29 @@ def reopen(tx: Transaction, stream: StreamKey, unit: UnitKey = WHOLE_STREAM) -> 
     tx.execute(sa.update(table).where(_of(stream), table.c.unit == unit).values(complete=False, updated_at=tx.time()))
 
 
-def set_state(tx: Transaction, stream: StreamKey, *, state: bytes, state_version: int) -> UnitState:
-    """Put another state in the place of the whole stream's, for an operator. Whoever holds the old row is refused.
+def set_state(tx: Transaction, stream: StreamKey, *, generation: int, state: bytes, state_version: int) -> UnitState:
+    """Put another state in the place of the whole stream's, for an operator, in the generation it belongs to.
+
+    A row that was reset is in use again. Whoever holds the old row is refused.
 
     Raises:
         ConfigurationError: the stream was never read, so there is nothing to replace (WH-REG-051).
     """
-    _whole(tx, stream)
+    require(tx, stream)
     tx.execute(
         sa.update(table)
         .where(_of(stream), table.c.unit == WHOLE_STREAM)
         .values(
             state=state,
             state_version=state_version,
+            generation=generation,
             commit_no=table.c.commit_no + 1,
             complete=False,
+            retired=False,
             updated_at=tx.time(),
         )
     )
-    return _whole(tx, stream)
+    return require(tx, stream)
 
 
 def reset(tx: Transaction, stream: StreamKey) -> int:
@@ -277,15 +295,6 @@ def reset(tx: Transaction, stream: StreamKey) -> int:
 
 def _of(stream: StreamKey) -> sa.ColumnElement[bool]:
     return belongs_to(table, stream.connection, stream.stream)
-
-
-def _whole(tx: Transaction, stream: StreamKey) -> UnitState:
-    found = whole_stream(tx, stream)
-    if found is None:
-        raise ConfigurationError(
-            f"{stream} has no state", code=NO_STATE, hint="`wellhead state show` lists the streams that have one"
-        )
-    return found
 
 
 def _insert(tx: Transaction, stream: StreamKey, unit: UnitKey, values: dict[str, Any]) -> None:

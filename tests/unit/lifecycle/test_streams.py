@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.lifecycle.conftest import World
+from wellhead.errors import ConfigurationError
+from wellhead.lifecycle import state as states
 from wellhead.lifecycle.report import Status
-from wellhead.registry import generations, run_state
 
 INCREMENTAL = {"name": "rows", "mode": "incremental"}
 
@@ -83,10 +84,57 @@ def test_another_mode_reads_everything_again_and_leaves_no_row_twice(world: Worl
 def test_a_stream_whose_state_was_reset_is_read_anew_without_a_row_twice(world: World) -> None:
     world.run(world.connect(INCREMENTAL, config={"rows": 10}))
     with world.database.transaction() as tx:
-        run_state.reset(tx, world.key())
-        generations.abandon(tx, world.key())
+        states.reset(tx, world.key())
     world.run(world.connect(INCREMENTAL, config={"rows": 10}))
     assert world.ids() == list(range(10))
+
+
+@pytest.mark.parametrize("is_reset_first", [False, True], ids=["read", "reset"])
+def test_a_state_that_an_operator_set_is_gone_on_from(world: World, is_reset_first: bool) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 10}))
+    with world.database.transaction() as tx:
+        for _ in range(is_reset_first):
+            states.reset(tx, world.key())
+    _set_state(world, 8)
+    report = world.run(world.connect(INCREMENTAL, config={"rows": 12}))
+    assert report.streams[0].rows == 4
+    assert world.ids() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 9, 10, 11]
+    assert [row[0] for row in world.rows("_sequence", "order by 1")] == list(range(14))
+
+
+def test_a_state_set_while_a_first_read_is_unfinished_is_gone_on_from(world: World) -> None:
+    world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
+    world.run(world.connect(INCREMENTAL | {"batch_size": 10}, config={"rows": 40, "fail_at": 20}))
+    _set_state(world, 30)
+    world.run(world.connect(INCREMENTAL | {"batch_size": 10}, config={"rows": 40}))
+    assert world.ids() == [*range(20), *range(30, 40)]
+
+
+def test_a_state_no_run_would_heed_is_refused(world: World) -> None:
+    world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
+    world.run(world.connect(config={"rows": 10}))
+    with pytest.raises(ConfigurationError, match="full refresh") as caught:
+        _set_state(world, 5)
+    assert "mode: incremental" in (caught.value.hint or "")
+    world.run(world.connect({"name": "rows", "batch_size": 5}, config={"rows": 40, "partitions": 2, "fail_at": 10}))
+    with pytest.raises(ConfigurationError, match="in parts") as caught:
+        _set_state(world, 5)
+    assert "wellhead state reset flights rows" in (caught.value.hint or "")
+
+
+def test_a_state_is_refused_where_no_generation_is_left_to_go_on_in(world: World) -> None:
+    world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
+    world.run(world.connect(INCREMENTAL | {"batch_size": 10}, config={"rows": 40, "fail_at": 20}))
+    with world.database.transaction() as tx:
+        states.reset(tx, world.key())
+    with pytest.raises(ConfigurationError, match="no complete generation"):
+        _set_state(world, 5)
+
+
+def _set_state(world: World, position: int) -> None:
+    state = json.dumps({"next": position, "unit": "all"}).encode()
+    with world.database.transaction() as tx:
+        states.replace(tx, world.key(), state=state, state_version=1)
 
 
 def test_an_interrupted_full_refresh_is_gone_on_with_and_no_reader_saw_its_half(world: World) -> None:

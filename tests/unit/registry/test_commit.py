@@ -154,14 +154,14 @@ def test_a_unit_that_caught_up_is_reopened_with_its_state(database: Database) ->
 def test_an_operators_state_refuses_who_holds_the_old_one(database: Database) -> None:
     [unit] = plan(database, "all")
     with database.transaction() as tx:
-        assert run_state.set_state(tx, STREAM, state=b"older", state_version=9).state == b"older"
+        assert run_state.set_state(tx, STREAM, generation=1, state=b"older", state_version=9).state == b"older"
     with pytest.raises(TransientError):
         advance(database, unit)
 
 
 def test_there_is_no_state_to_set_before_the_first_read(database: Database) -> None:
     with pytest.raises(ConfigurationError) as caught, database.transaction() as tx:
-        run_state.set_state(tx, STREAM, state=b"x", state_version=1)
+        run_state.set_state(tx, STREAM, generation=1, state=b"x", state_version=1)
     assert caught.value.code.name == "WH-REG-051"
 
 

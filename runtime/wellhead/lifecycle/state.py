@@ -1,0 +1,50 @@
+"""An operator's word on where a stream goes on: another position, or none at all.
+
+Whichever it is, it holds from the next read on; a word that the next read would not heed is refused.
+"""
+
+from __future__ import annotations
+
+from wellhead.errors import Code, ConfigurationError
+from wellhead.ids import WHOLE_STREAM, StreamKey
+from wellhead.registry import generations, run_state
+from wellhead.registry.database import Transaction
+
+NOT_HEEDED = Code("WH-RUN-085", "A state was to be set that the next run would not go on from.")
+
+
+def replace(tx: Transaction, stream: StreamKey, *, state: bytes, state_version: int) -> run_state.UnitState:
+    """Let a stream's next run go on from ``state``, after a reset too; rows are added to the table that is there.
+
+    Raises:
+        ConfigurationError: the stream was never read (WH-REG-051), or what is stored of it is not read from a state
+            (WH-RUN-085): a full refresh, or a first read that has not come to its end.
+    """
+    run_state.require(tx, stream)
+    current = generations.current(tx, stream)
+    if current is None:
+        raise _not_heeded(stream, "has no complete generation", "run it once: its first read begins at the start")
+    if current.status == "open" and [unit.unit for unit in run_state.load(tx, stream, current.number)] != [
+        WHOLE_STREAM
+    ]:
+        raise _not_heeded(
+            stream,
+            f"is being read in parts, which generation {current.number} has not finished",
+            f"let a run finish it, or give it up with `wellhead state reset {stream.connection.name} {stream.stream}`",
+        )
+    if current.status != "open" and current.basis.mode == "full_refresh":
+        raise _not_heeded(
+            stream, "was read as a full refresh, which begins at the start", "run it once with `mode: incremental`"
+        )
+    return run_state.set_state(tx, stream, generation=current.number, state=state, state_version=state_version)
+
+
+def reset(tx: Transaction, stream: StreamKey) -> int:
+    """Forget what was read of a stream, so that its next run begins a new generation; return how many units it had."""
+    units = run_state.reset(tx, stream)
+    generations.abandon(tx, stream)
+    return units
+
+
+def _not_heeded(stream: StreamKey, why: str, hint: str) -> ConfigurationError:
+    return ConfigurationError(f"{stream} {why}", code=NOT_HEEDED, hint=hint)
