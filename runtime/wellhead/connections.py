@@ -90,6 +90,9 @@ class Connection(BaseModel):
     connector: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="namespace/name.")
     version: str = Field("*", description="Exact version or range: ^1, ~1.2, >=1.0 <2.")
     channel: str = Field("stable", pattern=r"^[a-z][a-z0-9-]*$", description="Channel within which the range is met.")
+    auto_update: Literal["none", "patch", "minor"] = Field(
+        "minor", description="How far the version moves by itself within range and channel; a major one never does."
+    )
     enabled: bool = Field(True, description="A disabled connection is skipped.")
     config: dict[str, Any] = Field(default_factory=dict, description="As the connector's config schema asks.")
     secrets: dict[str, str] = Field(default_factory=dict, description="Slot → reference (vault://…, vault-dyn://…).")

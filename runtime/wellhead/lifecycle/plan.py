@@ -7,15 +7,16 @@ paper ──▶ Plan, stored in the run's row before anything starts; every atte
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from wellhead import __version__
 from wellhead import profile as profiles
+from wellhead.catalog import channels as offered
 from wellhead.catalog import resolve, verify
-from wellhead.catalog.channels import members
 from wellhead.catalog.resolve import Decision
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.connections import Connection, ConnectionFile
@@ -24,13 +25,15 @@ from wellhead.egress.policy import Grant, Policy
 from wellhead.engine.container import Resources
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId
+from wellhead.lifecycle import rollout
 from wellhead.lifecycle.host import Host, Run
 from wellhead.manifest import config as manifest_config
 from wellhead.manifest.egress import EgressEntry, render_egress
-from wellhead.manifest.model import Manifest
+from wellhead.manifest.model import Compatibility, Manifest, Runtime
 from wellhead.registry import approvals, channels, connections, definitions, run_state, runs
 from wellhead.secrets.base import Reference
 from wellhead.settings import Settings
+from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, Credentials, OpenedHost, Secret
 
 UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
@@ -131,12 +134,19 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
         RefusedError: a signature, a blocked release or a missing approval says no.
     """
     host = here.host
+    connector = ConnectorId(file.connection.connector)
+    for halted in rollout.settle(host.database, host.clock, connector):
+        here.log.write(Level.WARNING, "rollout_halted", version=halted.version, reason=halted.reason)
     decision = choose(host, file, platform)
     chosen = decision.require()
-    connector = ConnectorId(file.connection.connector)
     verified = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
     plan = _plan(host, file, decision, verified, platform)
     with host.database.transaction() as tx:
+        before = connections.get(tx, file.key).resolved
+        if before is not None and before.version != chosen.version:
+            moved = {"from": before.version, "to": chosen.version, "rule": decision.rule}
+            runs.note_event(tx, here.claim.run_id, "connector.release.changed", moved)
+            here.log.write(Level.WARNING, "release_changed", **moved)
         connections.set_resolved(
             tx, file.key, version=chosen.version, digest=chosen.digest, decision=decision.document()
         )
@@ -178,43 +188,61 @@ def examine(host: Host, file: ConnectionFile) -> Examined:
 
 def choose(host: Host, file: ConnectionFile, platform: str) -> Decision:
     """Resolve one connection from what the registry holds; no network, nothing stored."""
-    connector = ConnectorId(file.connection.connector)
+    return choose_all(host, [file], platform)[file.key]
+
+
+def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> dict[ConnectionKey, Decision]:
+    """Resolve many connections; what those of one connector share is read once."""
+    decisions = {}
+    now = host.clock.now()
+    wanted = sorted({ConnectorId(file.connection.connector) for file in files})
     with host.database.read() as tx:
-        known = connections.find(tx, file.key)
-        releases = definitions.all_of(tx, connector)
-        pointers = channels.history(tx, connector, file.connection.channel)
-        states = run_state.all_of(tx, file.key)
-    held = None
-    if known is not None and known.hold is not None:
-        until = known.hold.until
-        held = known.hold.version if until is None or until > host.clock.now() else None
-    versions = {unit.state_version for unit in states if unit.state and not unit.retired}
-    request = resolve.Request(
-        connector=connector,
-        range=file.connection.version,
-        channel=file.connection.channel,
-        members=members(pointer.version for pointer in pointers),
-        platform=platform,
-        protocols=PROTOCOL_VERSIONS,
-        host_version=__version__,
-        held=held,
-        current=None if known is None or known.resolved is None else known.resolved.version,
-        state_version=max(versions, default=None),
-    )
-    return resolve.resolve(request, [_candidate(release) for release in releases])
+        catalogs = {name: resolve.Catalog(map(_candidate, definitions.all_of(tx, name))) for name in wanted}
+        offers = {name: _offers(channels.history(tx, name), now) for name in wanted}
+        for file in files:
+            connector = ConnectorId(file.connection.connector)
+            known = connections.find(tx, file.key)
+            states = {unit.state_version for unit in run_state.all_of(tx, file.key) if unit.state and not unit.retired}
+            held = None if known is None else known.hold
+            request = resolve.Request(
+                connection=file.key,
+                connector=connector,
+                range=file.connection.version,
+                channel=file.connection.channel,
+                offers=offers[connector].get(file.connection.channel, {}),
+                platform=platform,
+                protocols=PROTOCOL_VERSIONS,
+                host_version=__version__,
+                held=held.version if held is not None and (held.until is None or held.until > now) else None,
+                current=None if known is None or known.resolved is None else known.resolved.version,
+                auto_update=file.connection.auto_update,
+                state_version=max(states, default=None),
+            )
+            decisions[file.key] = resolve.resolve(request, catalogs[connector])
+    return decisions
+
+
+def _offers(history: list[channels.Pointer], now: datetime) -> dict[str, dict[str, float]]:
+    """Return what each channel of a connector offers, and to what share of its connections."""
+    names = {row.channel for row in history}
+    return {
+        name: offered.offers(rollout.pointers(row for row in history if row.channel == name), now) for name in names
+    }
 
 
 def _candidate(release: definitions.Release) -> resolve.Candidate:
-    manifest = Manifest.model_validate(dict(release.manifest))
+    # Two sections of a manifest that was checked when it was published: reading all of it costs ten times as much.
+    runtime = Runtime.model_validate(release.manifest["runtime"])
+    compatibility = Compatibility.model_validate(release.manifest.get("compatibility", {}))
     return resolve.Candidate(
         version=release.version,
         digest=release.index_digest,
         status=cast("resolve.Status", release.status),
         status_reason=release.status_reason or "",
         platforms=frozenset(release.platforms),
-        protocols=(manifest.runtime.protocol.min, manifest.runtime.protocol.max),
-        host_range=manifest.runtime.host,
-        state_reads=frozenset(manifest.compatibility.state.reads),
+        protocols=(runtime.protocol.min, runtime.protocol.max),
+        host_range=runtime.host,
+        state_reads=frozenset(compatibility.state.reads),
     )
 
 

@@ -87,6 +87,7 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
                     index_digest=release.index_digest,
                     who=order.who,
                     reason=order.reason,
+                    kind="back",
                 )
         catalog_events.note(
             tx, "rolled_back", connector_id, who=order.who, version=to, details={"reason": order.reason}

@@ -1,10 +1,14 @@
-"""``channels``: append-only pointers from a connector's channel to a release; the newest one counts."""
+"""``channels``: append-only pointers from a connector's channel to a release.
+
+What the rows together offer to whom is for `wellhead.catalog.channels` to say.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -13,9 +17,12 @@ from wellhead.registry.database import Transaction
 from wellhead.registry.tables import channels as table
 
 
+Kind = Literal["promote", "back", "halt"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Where a channel points, since when and why."""
+    """One row: what was done with a version in a channel, when and why; ``rollout`` None means for everybody."""
 
     connector_id: ConnectorId
     channel: str
@@ -24,6 +31,8 @@ class Pointer:
     who: str
     reason: str
     at: datetime
+    kind: Kind = "promote"
+    rollout: Mapping[str, Any] | None = None
 
 
 def point(
@@ -35,8 +44,10 @@ def point(
     index_digest: Digest,
     who: str,
     reason: str,
+    kind: Kind = "promote",
+    rollout: Mapping[str, Any] | None = None,
 ) -> Pointer:
-    """Let a channel point to a release from now on."""
+    """Promote a release in a channel, go back to it, or halt it, from now on."""
     row = tx.execute(
         sa.insert(table)
         .values(
@@ -44,6 +55,8 @@ def point(
             channel=channel,
             version=version,
             index_digest=index_digest,
+            kind=kind,
+            rollout=sa.null() if rollout is None else dict(rollout),
             who=who,
             reason=reason,
             pointed_at=tx.time(),
@@ -54,8 +67,8 @@ def point(
 
 
 def current(tx: Transaction, connector_id: ConnectorId) -> dict[str, Pointer]:
-    """Return where each channel of a connector points now."""
-    return {pointer.channel: pointer for pointer in history(tx, connector_id)}
+    """Return what each channel of a connector was last pointed to, or taken back to."""
+    return {pointer.channel: pointer for pointer in history(tx, connector_id) if pointer.kind != "halt"}
 
 
 def history(tx: Transaction, connector_id: ConnectorId, channel: str | None = None) -> list[Pointer]:
@@ -75,4 +88,6 @@ def _pointer(row: sa.Row[Any]) -> Pointer:
         row.who,
         row.reason,
         row.pointed_at,
+        row.kind,
+        row.rollout,
     )

@@ -42,6 +42,8 @@ class Release:
     published_at: datetime
     status: str = "active"
     status_reason: str | None = None
+    status_details: Mapping[str, Any] | None = None
+    """``replaced_by`` (a version or connector), ``since`` and ``sunset`` (ISO dates), as far as they were said."""
 
 
 def register(tx: Transaction, release: Release) -> bool:
@@ -112,8 +114,15 @@ def all_of(tx: Transaction, connector_id: ConnectorId | None = None) -> list[Rel
     return [_release(row) for row in tx.execute(query)]
 
 
-def set_status(tx: Transaction, connector_id: ConnectorId, version: str, status: str, reason: str | None) -> None:
-    """Set the lifecycle status to one of `STATUSES`.
+def set_status(
+    tx: Transaction,
+    connector_id: ConnectorId,
+    version: str,
+    status: str,
+    reason: str | None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Set the lifecycle status to one of `STATUSES`; what was said with the former one is forgotten.
 
     Raises:
         ConfigurationError: there is no such release (WH-REG-021).
@@ -122,7 +131,7 @@ def set_status(tx: Transaction, connector_id: ConnectorId, version: str, status:
     tx.execute(
         sa.update(table)
         .where(table.c.connector_id == connector_id, table.c.version == version)
-        .values(status=status, status_reason=reason)
+        .values(status=status, status_reason=reason, status_details=sa.null() if details is None else dict(details))
     )
 
 
@@ -141,4 +150,5 @@ def _release(row: sa.Row[Any]) -> Release:
         published_at=row.published_at,
         status=row.status,
         status_reason=row.status_reason,
+        status_details=row.status_details,
     )

@@ -327,3 +327,29 @@ def _run(row: sa.Row[Any]) -> Run:
         finished_at=row.finished_at,
         outcome=outcome,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a finished run came to, for comparing versions."""
+
+    version: str
+    status: str
+    rows: int
+    dead_letters: int
+
+
+def finished(tx: Transaction, connector_id: ConnectorId, *, since: datetime) -> list[Finished]:
+    """Return what each run of a connector that ended since then came to; runs without a release are left out."""
+    query = sa.select(table.c.version, table.c.status, table.c.streams).where(
+        table.c.connector_id == connector_id,
+        table.c.kind == "run",
+        table.c.finished_at >= since,
+        table.c.version.is_not(None),
+    )
+    found = []
+    for row in tx.execute(query):
+        streams = (row.streams or {}).values()
+        rows = sum(stream["rows"] for stream in streams)
+        found.append(Finished(row.version, row.status, rows, sum(stream["dead_letters"] for stream in streams)))
+    return found

@@ -128,6 +128,7 @@ connector_definitions = Table(
     Column("key_id", String, nullable=False),
     Column("status", String, nullable=False),
     Column("status_reason", Text),
+    Column("status_details", JSON),
     Column("published_at", Utc, nullable=False),
     _one_of("status", "active", "deprecated", "yanked", "blocked"),
 )
@@ -140,9 +141,12 @@ channels = Table(
     Column("channel", String, nullable=False),
     Column("version", String, nullable=False),
     Column("index_digest", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("rollout", JSON),
     Column("who", String, nullable=False),
     Column("reason", Text, nullable=False),
     Column("pointed_at", Utc, nullable=False),
+    _one_of("kind", "promote", "back", "halt"),
     Index(None, "connector_id", "channel", "id"),
 )
 

@@ -1,4 +1,4 @@
-"""Resolution and channels: the rules one by one, and what must hold for any catalog."""
+"""Resolution: the rules one by one, and what must hold for any catalog."""
 
 import dataclasses
 from typing import Any
@@ -8,24 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from semver import Version
 
-from wellhead.catalog import channels, resolve
-from wellhead.catalog.resolve import Candidate, Request
+from wellhead.catalog import resolve
+from wellhead.catalog.channels import EVERYBODY, bucket
+from wellhead.catalog.resolve import Candidate, Catalog, Request
 from wellhead.errors import ConfigurationError, RefusedError
-from wellhead.ids import ConnectorId, Digest
+from wellhead.ids import ConnectionKey, ConnectorId, Digest
+from wellhead.manifest.versions import Range
 
 
 def candidate(version: str, **fields: Any) -> Candidate:
     return Candidate(version, Digest(f"sha256:{version}"), **fields)
 
 
-REQUEST = Request(
-    ConnectorId("dev/tiny"), "^1", "stable", frozenset({"1.0.0", "1.1.0", "1.2.0"}), "linux/amd64", (1,), "0.1.0"
-)
+KEY = ConnectionKey("acme", "default", "orders")
+OFFERED = dict.fromkeys(("1.0.0", "1.1.0", "1.2.0", "2.0.0"), EVERYBODY)
+REQUEST = Request(KEY, ConnectorId("dev/tiny"), "^1", "stable", OFFERED, "linux/amd64", (1,), "0.1.0")
 CATALOG = [candidate(version) for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "2.0.0")]
 
 
 def chosen(request: Request, catalog: list[Candidate]) -> str | None:
-    found = resolve.resolve(request, catalog).chosen
+    found = resolve.resolve(request, Catalog(catalog)).chosen
     return found.version if found else None
 
 
@@ -34,7 +36,7 @@ def with_fields(version: str, **fields: Any) -> list[Candidate]:
 
 
 def test_the_highest_in_range_and_channel_wins() -> None:
-    decision = resolve.resolve(REQUEST, CATALOG)
+    decision = resolve.resolve(REQUEST, Catalog(CATALOG))
     assert decision.require().version == "1.2.0"
     assert {item.version: item.reason for item in decision.rejected} == {
         "2.0.0": "not in the range ^1",
@@ -48,13 +50,13 @@ def test_the_highest_in_range_and_channel_wins() -> None:
 def test_a_hold_beats_range_and_channel() -> None:
     held = dataclasses.replace(REQUEST, held="2.0.0")
     assert chosen(held, CATALOG) == "2.0.0"
-    assert resolve.resolve(held, CATALOG).rule == "hold"
+    assert resolve.resolve(held, Catalog(CATALOG)).rule == "hold"
 
 
 def test_a_pin_beats_the_hold_and_the_channel() -> None:
     pinned = dataclasses.replace(REQUEST, range="1.3.0", held="1.0.0")
     assert chosen(pinned, CATALOG) == "1.3.0"
-    assert resolve.resolve(pinned, CATALOG).rule == "pin"
+    assert resolve.resolve(pinned, Catalog(CATALOG)).rule == "pin"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_pin_beats_the_hold_and_the_channel() -> None:
 def test_each_filter_passes_over_a_release_and_says_why(fields: dict[str, Any], reason: str) -> None:
     catalog = [dataclasses.replace(item, state_reads=frozenset({3})) for item in CATALOG]
     catalog[2] = dataclasses.replace(catalog[2], **fields)
-    decision = resolve.resolve(dataclasses.replace(REQUEST, state_version=3), catalog)
+    decision = resolve.resolve(dataclasses.replace(REQUEST, state_version=3), Catalog(catalog))
     assert decision.require().version == "1.1.0"
     assert reason in [item.reason for item in decision.rejected if item.version == "1.2.0"]
 
@@ -89,20 +91,21 @@ def test_yanked_goes_on_where_it_runs_and_where_it_is_named() -> None:
 
 @pytest.mark.parametrize("named", [{"range": "1.2.0"}, {"held": "1.2.0"}])
 def test_blocked_is_refused_even_when_it_is_named(named: dict[str, str]) -> None:
-    decision = resolve.resolve(dataclasses.replace(REQUEST, **named), with_fields("1.2.0", status="blocked"))  # type: ignore[arg-type]
+    blocked = Catalog(with_fields("1.2.0", status="blocked"))
+    decision = resolve.resolve(dataclasses.replace(REQUEST, **named), blocked)  # type: ignore[arg-type]
     with pytest.raises(RefusedError) as caught:
         decision.require()
     assert caught.value.code.name == "WH-CAT-041"
 
 
 def test_where_nothing_fits_every_reason_is_told() -> None:
-    decision = resolve.resolve(dataclasses.replace(REQUEST, range="^3"), CATALOG)
+    decision = resolve.resolve(dataclasses.replace(REQUEST, range="^3"), Catalog(CATALOG))
     with pytest.raises(ConfigurationError) as caught:
         decision.require()
     assert caught.value.code.name == "WH-CAT-040"
     assert len(caught.value.details) == len(CATALOG)
     with pytest.raises(ConfigurationError, match="none is published"):
-        resolve.resolve(REQUEST, []).require()
+        resolve.resolve(REQUEST, Catalog([])).require()
 
 
 versions = st.builds(
@@ -116,35 +119,38 @@ candidates = st.lists(
         st.just(Digest("sha256:0")),
         st.sampled_from(["active", "deprecated", "yanked", "blocked"]),
         is_trusted=st.booleans(),
+        grown=st.sampled_from([(), ("host a:443",)]),
         state_reads=st.frozensets(st.integers(1, 3), min_size=1),
     ),
     unique_by=lambda item: item.version,
 )
 requests = st.builds(
     Request,
+    st.just(KEY),
     st.just(ConnectorId("dev/tiny")),
     st.sampled_from(["*", "^1", "~2.1", ">=1 <3", "1.1.1", "2.0.0-rc.1"]),
     st.just("stable"),
-    st.frozensets(versions),
+    st.dictionaries(versions, st.sampled_from([10.0, 50.0, EVERYBODY])),
     st.just("linux/amd64"),
     st.just((1,)),
     st.just("0.1.0"),
     st.none() | versions,
     st.none() | versions,
+    st.sampled_from(["none", "patch", "minor"]),
     st.none() | st.integers(1, 3),
 )
 
 
 @given(requests, candidates)
 def test_a_chosen_release_is_fit_and_every_other_has_a_reason(request: Request, catalog: list[Candidate]) -> None:
-    decision = resolve.resolve(request, catalog)
+    decision = resolve.resolve(request, Catalog(catalog))
     told = {item.version for item in decision.rejected}
     assert told | {item.version for item in [decision.chosen] if item} == {item.version for item in catalog}
     assert all(item.reason for item in decision.rejected)
     best = [decision.chosen] if decision.chosen else []
     assert all(item.status != "blocked" and item.is_trusted for item in best)
     assert all(request.state_version is None or request.state_version in item.state_reads for item in best)
-    assert decision.rule != "channel" or all(item.version in request.members for item in best)
+    assert decision.rule != "channel" or all(item.version in request.offers for item in best)
     assert decision.rule != "hold" or all(item.version == request.held for item in best)
 
 
@@ -152,28 +158,92 @@ def test_a_chosen_release_is_fit_and_every_other_has_a_reason(request: Request, 
 def test_the_order_of_the_catalog_does_not_matter(request: Request, catalog: list[Candidate], random: Any) -> None:
     shuffled = list(catalog)
     random.shuffle(shuffled)
-    assert resolve.resolve(request, shuffled) == resolve.resolve(request, catalog)
+    assert resolve.resolve(request, Catalog(shuffled)) == resolve.resolve(request, Catalog(catalog))
 
 
 @given(requests, candidates)
 def test_a_further_release_that_does_not_fit_changes_nothing(request: Request, catalog: list[Candidate]) -> None:
     blocked = Candidate("9.9.9", Digest("sha256:9"), "blocked")
-    assert resolve.resolve(request, [*catalog, blocked]).chosen == resolve.resolve(request, catalog).chosen
+    assert (
+        resolve.resolve(request, Catalog([*catalog, blocked])).chosen
+        == resolve.resolve(request, Catalog(catalog)).chosen
+    )
 
 
-def test_promoting_adds_and_going_back_takes_the_higher_ones_out() -> None:
-    promoted = ["1.0.0", "1.1.0", "2.0.0"]
-    assert channels.members(promoted) == {"1.0.0", "1.1.0", "2.0.0"}
-    assert channels.members([*promoted, "1.0.5"]) == {"1.0.0", "1.0.5", "1.1.0", "2.0.0"}
-    assert channels.members([*promoted, "1.1.0"]) == {"1.0.0", "1.1.0"}
-    assert channels.members([*promoted, "1.0.0", "1.1.0"]) == {"1.0.0", "1.1.0"}
-    assert channels.members([]) == frozenset()
+@given(requests, candidates)
+def test_nothing_moves_down_or_further_up_than_the_connection_lets_it(
+    request: Request, catalog: list[Candidate]
+) -> None:
+    """Pins, holds and a range that no longer holds what runs are decisions by hand, and a channel may go back."""
+    decision = resolve.resolve(request, Catalog(catalog))
+    for best in filter(None, [decision.chosen]):
+        for current in filter(None, [request.current]):
+            is_free = decision.rule != "channel" or current not in request.offers
+            is_free |= not Range.parse(request.range).admits(Version.parse(current))
+            reach = ("none", "patch", "minor")
+            far = resolve.step(current, best.version)
+            assert is_free or far in reach[: 1 + reach.index(request.auto_update)]
+            assert is_free or Version.parse(best.version) >= Version.parse(current)
 
 
-@given(st.lists(versions, min_size=1))
-def test_the_newest_pointer_is_always_offered_and_nothing_above_one_gone_back_to_is(pointed: list[str]) -> None:
-    offered = channels.members(pointed)
-    assert pointed[-1] in offered
-    assert offered <= set(pointed)
-    target = min(offered, key=Version.parse)
-    assert channels.members([*pointed, target]) == {target}
+@pytest.mark.parametrize(("auto_update", "expected"), [("none", "1.0.0"), ("patch", "1.0.1"), ("minor", "1.1.0")])
+def test_a_version_moves_as_far_as_the_connection_says(auto_update: Any, expected: str) -> None:
+    known = ("1.0.0", "1.0.1", "1.1.0", "2.0.0")
+    request = dataclasses.replace(
+        REQUEST, range="*", current="1.0.0", auto_update=auto_update, offers=dict.fromkeys(known, EVERYBODY)
+    )
+    decision = resolve.resolve(request, Catalog(map(candidate, known)))
+    assert decision.require().version == expected
+    assert "major step from 1.0.0: a major version is taken by hand" in [item.reason for item in decision.waiting]
+
+
+def test_what_waits_for_approval_is_passed_over_and_told() -> None:
+    decision = resolve.resolve(
+        dataclasses.replace(REQUEST, current="1.1.0"),
+        Catalog(with_fields("1.2.0", grown=("host new.example.com:443",))),
+    )
+    assert decision.require().version == "1.1.0"
+    assert [(item.version, item.reason) for item in decision.waiting] == [
+        ("1.2.0", "needs approval: host new.example.com:443")
+    ]
+
+
+def test_what_runs_goes_on_although_its_surface_was_never_agreed_to() -> None:
+    catalog = Catalog(with_fields("1.2.0", grown=("host new.example.com:443",)))
+    assert resolve.resolve(dataclasses.replace(REQUEST, current="1.2.0"), catalog).require().version == "1.2.0"
+
+
+def test_a_blocked_version_that_runs_is_refused_and_not_replaced_by_an_older_one() -> None:
+    decision = resolve.resolve(
+        dataclasses.replace(REQUEST, current="1.2.0"), Catalog(with_fields("1.2.0", status="blocked"))
+    )
+    with pytest.raises(RefusedError):
+        decision.require()
+    assert "below 1.2.0, which it runs: going back takes `wellhead rollback`" in [
+        item.reason for item in decision.rejected
+    ]
+
+
+def test_a_share_decides_by_the_place_of_the_connection() -> None:
+    place = bucket(KEY, REQUEST.connector, "1.2.0")
+    for share, expected in ((place, "1.1.0"), (place + 0.01, "1.2.0")):
+        request = dataclasses.replace(REQUEST, offers={**OFFERED, "1.2.0": share})
+        assert chosen(request, CATALOG) == expected
+    assert chosen(dataclasses.replace(request, offers={**OFFERED, "1.2.0": 0.0}, current="1.2.0"), CATALOG) == "1.2.0"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "far"),
+    [
+        ("1.0.0", "1.0.0", "none"),
+        ("1.1.0", "1.0.9", "none"),
+        ("1.0.0", "1.0.1", "patch"),
+        ("1.0.0-rc.1", "1.0.0", "patch"),
+        ("1.0.0", "1.3.0", "minor"),
+        ("1.9.0", "2.0.0", "major"),
+        ("0.1.0", "0.1.4", "patch"),
+        ("0.1.0", "0.2.0", "major"),
+    ],
+)
+def test_how_far_a_step_is(before: str, after: str, far: str) -> None:
+    assert resolve.step(before, after) == far

@@ -29,7 +29,7 @@ from wellhead.connections import ConnectionFile
 from wellhead.egress.policy import Policy
 from wellhead.engine.container import Resources
 from wellhead.engine.reaper import Reaped
-from wellhead.ids import ConnectorId, Digest, StreamKey, StreamName
+from wellhead.ids import ConnectionKey, ConnectorId, Digest, StreamKey, StreamName
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Deadlines, Plan
@@ -49,8 +49,9 @@ from wellhead_sdk.connector import Connector
 from wellhead_sdk.server import Release, Server
 
 MANIFEST = load_manifest(ROOT / "tests" / "images" / "generator" / "manifest.yaml")
+KEY = ConnectionKey("default", "default", "flights")
 NO_CHOICE = resolve.Decision(
-    resolve.Request(ConnectorId("dev/generator"), "*", "stable", frozenset(), "linux/amd64", (1,), "0.1.0"),
+    resolve.Request(KEY, ConnectorId("dev/generator"), "*", "stable", {}, "linux/amd64", (1,), "0.1.0"),
     "channel",
     None,
 )

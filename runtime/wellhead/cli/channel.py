@@ -1,0 +1,159 @@
+"""``wellhead channel``: which releases are on offer, to whom, and since when."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Json
+from wellhead.errors import Code, UsageError
+
+if TYPE_CHECKING:
+    from wellhead.catalog.channels import Guard, Rollout
+
+BAD_GUARD = Code("WH-CLI-100", "A guard of a rollout cannot be understood.")
+BAD_DURATION = Code("WH-CLI-101", "A duration cannot be understood.")
+
+app = typer.Typer(no_args_is_help=True, help="Which releases a channel offers, and to whom.")
+
+Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="Connector, as `catalog list` names it.")]
+Version = Annotated[str, typer.Argument(help="Which release.")]
+Channel = Annotated[str, typer.Option("--channel", "--to", help="Which channel.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept with the channel.")]
+
+
+@app.command("list")
+def list_channels(connector: Connector, config: Config = None, as_json: Json = False) -> None:
+    """List what each channel of a connector offers now, and to what share of its connections."""
+    from wellhead import app as services
+    from wellhead.catalog import channels as offered
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle.rollout import pointers
+    from wellhead.registry import channels
+
+    with services.opened(config) as host:
+        with host.database.read() as tx:
+            history = channels.history(tx, ConnectorId(connector))
+        now = host.clock.now()
+    rows: list[dict[str, Any]] = []
+    for name in sorted({row.channel for row in history}):
+        own = [row for row in history if row.channel == name]
+        since = {row.version: row for row in own}
+        rows += [
+            {
+                "channel": name,
+                "version": version,
+                "percent": share,
+                "since": since[version].at.isoformat(),
+                "who": since[version].who,
+                "reason": since[version].reason,
+            }
+            for version, share in offered.offers(pointers(own), now).items()
+        ]
+    if as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        "",
+        ("channel", "version", "offered to", "since", "by", "reason"),
+        [
+            (row["channel"], row["version"], f"{row['percent']:g} %", row["since"][:19], row["who"], row["reason"])
+            for row in rows
+        ],
+        empty=f"No channel offers a release of {connector}. `wellhead publish DIR` publishes one.",
+    )
+
+
+@app.command()
+def promote(
+    connector: Connector,
+    version: Version,
+    channel: Channel = "stable",
+    percent: Annotated[float, typer.Option(min=0.01, max=100, help="Share of the connections that get it now.")] = 100,
+    step: Annotated[float, typer.Option(min=0, max=100, help="By how much the share grows, in percent.")] = 0,
+    every: Annotated[str, typer.Option(metavar="DURATION", help="How often it grows: 90s, 30m, 2h, 1d.")] = "1h",
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How much worse than the other versions it may be before it is halted, as a share: failures, "
+            "dead_letters, zero_rows; and min_runs, before which nothing is judged.",
+        ),
+    ] = None,
+    reason: Why = "promoted by hand",
+    config: Config = None,
+) -> None:
+    """Offer a release in a channel: the same bytes, to everybody or to a share that grows."""
+    from wellhead import app as services
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle import rollout
+
+    plan = _rollout(percent, step, _seconds(every), guard or [])
+    with services.opened(config) as host:
+        order = rollout.Order(ConnectorId(connector), version, channel, output.who(), reason, plan)
+        rollout.promote(host.database, host.clock, order)
+    to_whom = "everybody" if plan is None else f"{percent:g} % of its connections"
+    grows = "" if plan is None or not step else f", {step:g} % more every {every}"
+    output.console().print(f"{connector} {version}: channel {channel} offers it to {to_whom}{grows}", markup=False)
+
+
+@app.command()
+def halt(
+    connector: Connector,
+    version: Version,
+    channel: Channel = "stable",
+    reason: Why = "halted by hand",
+    config: Config = None,
+) -> None:
+    """Take a release out of a channel; who got it goes back to what was on offer before."""
+    from wellhead import app as services
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle import rollout
+
+    with services.opened(config) as host:
+        rollout.halt(host.database, host.clock, ConnectorId(connector), version, channel, output.who(), reason)
+    output.console().print(f"{connector} {version}: channel {channel} no longer offers it", markup=False)
+
+
+def _rollout(percent: float, step: float, every_s: float, guards: list[str]) -> Rollout | None:
+    from wellhead.catalog.channels import EVERYBODY, Rollout
+
+    if percent >= EVERYBODY and not guards:
+        return None
+    return Rollout(percent, step, every_s, _guard(guards))
+
+
+def _guard(said: list[str]) -> Guard:
+    from dataclasses import fields, replace
+
+    from wellhead.catalog.channels import Guard
+
+    guard = Guard()
+    names = {field.name for field in fields(Guard)}
+    for item in said:
+        name, _, value = item.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if name not in names or number < 0 or (name == "min_runs" and not number.is_integer()):
+            raise UsageError(
+                f"--guard {item!r} cannot be understood",
+                code=BAD_GUARD,
+                hint=f"write NAME=VALUE with one of {', '.join(sorted(names))}, such as failures=0.05",
+            )
+        values: dict[str, Any] = {name: int(number) if name == "min_runs" else number}
+        guard = replace(guard, **values)
+    return guard
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or float(found[1]) == 0:
+        raise UsageError(
+            f"{text!r} is no duration", code=BAD_DURATION, hint="write a number and s, m, h or d, such as 90s or 2h"
+        )
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]

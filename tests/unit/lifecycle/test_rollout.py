@@ -1,0 +1,186 @@
+"""Promotion over many connections: who gets the new version, how it grows, and how it halts by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from wellhead import documents
+from wellhead.catalog.channels import Guard, Rollout
+from wellhead.connections import Connection, ConnectionFile
+from wellhead.errors import ConfigurationError, RefusedError
+from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
+from wellhead.lifecycle import plan, rollout
+from wellhead.lifecycle.host import Host
+from wellhead.registry import alerts, channels, connections, definitions, runs
+from wellhead.registry.database import Database, Transaction
+from wellhead.registry.definitions import PlatformImage, Release
+
+from .conftest import MANIFEST
+
+CONNECTOR = ConnectorId("dev/generator")
+PLATFORM = "linux/amd64"
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC) + timedelta(minutes=1)
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class Catalog:
+    """A registry with releases and connections, as runs would have left it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database.open(f"sqlite:///{folder}/registry.db")
+        self.database.migrate()
+        self.clock = Clock()
+        self.ran = 0
+        self.host = cast("Host", self)
+
+    def publish(self, *versions: str, to: str = "stable") -> None:
+        with self.database.transaction() as tx:
+            for version in versions:
+                digest = Digest(f"sha256:{version}")
+                image = PlatformImage(digest, digest)
+                definitions.register(
+                    tx,
+                    Release(
+                        CONNECTOR, version, digest, "00", {PLATFORM: image}, MANIFEST.document.data, "k", self.clock.at
+                    ),
+                )
+                if to:
+                    channels.point(
+                        tx, CONNECTOR, to, version=version, index_digest=digest, who="ci", reason="published"
+                    )
+
+    def connect(self, count: int) -> list[ConnectionFile]:
+        with self.database.transaction() as tx:
+            return [self._file(tx, f"orders-{number}") for number in range(count)]
+
+    def _file(self, tx: Transaction, name: str) -> ConnectionFile:
+        said: dict[str, Any] = {"name": name, "connector": CONNECTOR, "version": "^1", "streams": [{"name": "rows"}]}
+        key = ConnectionKey("acme", "default", name)
+        connections.onboard(
+            tx, key, connector_id=CONNECTOR, version_range="^1", channel="stable", enabled=True, file_sha256=""
+        )
+        return ConnectionFile(key, Connection.model_validate(said), Path(name), "", documents.Document(name, said, {}))
+
+    def versions(self, files: list[ConnectionFile]) -> dict[ConnectionKey, str]:
+        return {key: found.require().version for key, found in plan.choose_all(self.host, files, PLATFORM).items()}
+
+    def promote(self, version: str, share: Rollout | None, channel: str = "stable") -> None:
+        order = rollout.Order(CONNECTOR, version, channel, "ops", "new", share)
+        rollout.promote(self.database, cast("Any", self.clock), order)
+
+    def settle(self) -> list[rollout.Halted]:
+        return rollout.settle(self.database, cast("Any", self.clock), CONNECTOR)
+
+    def run(self, chosen: dict[ConnectionKey, str], status: str, rows: int = 10) -> None:
+        """Write down one run of each connection on the version it was given."""
+        for key, version in chosen.items():
+            self.ran += 1
+            run_id = RunId(f"run-{self.ran}")
+            digest = Digest(f"sha256:{version}")
+            with self.database.transaction() as tx:
+                runs.start(tx, runs.Start(run_id, key, "run", "host", CONNECTOR, epoch=1))
+                runs.set_plan(tx, run_id, version=version, index_digest=digest, plan={})
+                connections.set_resolved(tx, key, version=version, digest=digest, decision={})
+                streams = {"rows": {"rows": rows, "dead_letters": 0}}
+                runs.finish(tx, run_id, runs.Outcome(status, 0 if status == "succeeded" else 70, streams=streams))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterable[Catalog]:
+    made = Catalog(tmp_path)
+    yield made
+    made.database.close()
+
+
+def test_a_tenth_of_a_thousand_connections_gets_the_new_version_and_no_one_loses_it(catalog: Catalog) -> None:
+    catalog.publish("1.0.0")
+    catalog.publish("1.1.0", to="")
+    files = catalog.connect(1000)
+    assert Counter(catalog.versions(files).values()) == {"1.0.0": 1000}
+    catalog.promote("1.1.0", Rollout(10, step=30, every_s=3600))
+    first = {key for key, version in catalog.versions(files).items() if version == "1.1.0"}
+    assert 80 <= len(first) <= 120
+    before = first
+    for _ in range(3):
+        catalog.clock.at += timedelta(hours=1)
+        grown = {key for key, version in catalog.versions(files).items() if version == "1.1.0"}
+        assert before < grown
+        before = grown
+    assert len(before) == 1000
+
+
+def test_a_version_that_fails_is_halted_and_everybody_is_back_on_the_old_one(catalog: Catalog) -> None:
+    catalog.publish("1.0.0")
+    catalog.publish("1.1.0", to="")
+    files = catalog.connect(60)
+    catalog.run(catalog.versions(files), "succeeded")
+    catalog.promote("1.1.0", Rollout(30))
+    chosen = catalog.versions(files)
+    new = {key: version for key, version in chosen.items() if version == "1.1.0"}
+    old = {key: version for key, version in chosen.items() if version == "1.0.0"}
+    assert new
+    catalog.run(old, "succeeded")
+    assert catalog.settle() == []
+    catalog.run(new, "failed")
+    (halted,) = catalog.settle()
+    assert (halted.version, halted.channel) == ("1.1.0", "stable")
+    assert halted.reason.startswith("failures 100.0%")
+    assert catalog.settle() == []
+    assert set(catalog.versions(files).values()) == {"1.0.0"}
+    with catalog.database.read() as tx:
+        assert [alert.alert.kind for alert in alerts.latest(tx, connector_id=CONNECTOR)] == ["rollout_halted"]
+    catalog.promote("1.1.0", Rollout(30))
+    assert "1.1.0" in catalog.versions(files).values()
+
+
+def test_runs_that_read_nothing_halt_a_rollout_as_well(catalog: Catalog) -> None:
+    catalog.publish("1.0.0")
+    catalog.publish("1.1.0", to="")
+    files = catalog.connect(20)
+    catalog.promote("1.1.0", Rollout(60, guard=Guard(zero_rows=0.2)))
+    chosen = catalog.versions(files)
+    catalog.run({key: version for key, version in chosen.items() if version == "1.0.0"}, "succeeded")
+    catalog.run({key: version for key, version in chosen.items() if version == "1.1.0"}, "succeeded", rows=0)
+    assert [item.reason.split()[0] for item in catalog.settle()] == ["zero_rows"]
+
+
+def test_a_rollout_is_never_promoted_to_fewer(catalog: Catalog) -> None:
+    catalog.publish("1.0.0", "1.1.0")
+    with pytest.raises(ConfigurationError) as caught:
+        catalog.promote("1.1.0", Rollout(10))
+    assert caught.value.code.name == "WH-CAT-070"
+
+
+@pytest.mark.parametrize("status", ["yanked", "blocked"])
+def test_what_nobody_should_run_is_not_promoted(catalog: Catalog, status: str) -> None:
+    catalog.publish("1.0.0")
+    with catalog.database.transaction() as tx:
+        definitions.set_status(tx, CONNECTOR, "1.0.0", status, "leaks")
+    with pytest.raises(RefusedError) as caught:
+        catalog.promote("1.0.0", None, "candidate")
+    assert caught.value.code.name == "WH-CAT-072"
+
+
+def test_only_what_is_on_offer_is_halted(catalog: Catalog) -> None:
+    catalog.publish("1.0.0")
+    clock = cast("Any", catalog.clock)
+    with pytest.raises(ConfigurationError) as caught:
+        rollout.halt(catalog.database, clock, CONNECTOR, "1.1.0", "stable", "ops", "why")
+    assert caught.value.code.name == "WH-CAT-071"
+    rollout.halt(catalog.database, clock, CONNECTOR, "1.0.0", "stable", "ops", "why")
+    decision = plan.choose(catalog.host, catalog.connect(1)[0], PLATFORM)
+    assert [item.reason for item in decision.rejected] == ["not in the channel stable"]
