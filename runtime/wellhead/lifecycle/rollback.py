@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from semver import Version
 
+from wellhead.catalog import resolve
 from wellhead.connections import ConnectionFile
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId
@@ -50,8 +51,10 @@ def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
     """
     with host.database.transaction() as tx:
         onboard(tx, file)
-        back = _hold(tx, file, order)
-    _require_runnable(host, file, back)
+        back = _back(tx, file, order.to)
+    _require_runnable(host, file, back.to)
+    with host.database.transaction() as tx:
+        _hold(tx, back, order)
     return back
 
 
@@ -69,14 +72,18 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
     Raises:
         ConfigurationError: as for `connection`.
     """
-    backs = []
+    files = [file for file in found if file.connection.connector == connector_id]
     with host.database.transaction() as tx:
         to = order.to or _before(tx, connector_id, None)
         release = definitions.get(tx, connector_id, to)
-        for file in found:
-            if file.connection.connector == connector_id:
-                onboard(tx, file)
-                backs.append(_hold(tx, file, Order(order.who, order.reason, to, order.until)))
+        for file in files:
+            onboard(tx, file)
+        backs = [_back(tx, file, to) for file in files]
+    for file in files:
+        _require_runnable(host, file, to)
+    with host.database.transaction() as tx:
+        for back in backs:
+            _hold(tx, back, order)
         for name, pointer in channels.current(tx, connector_id).items():
             if Version.parse(pointer.version) > Version.parse(to):
                 channels.point(
@@ -95,7 +102,8 @@ def connector(host: Host, connector_id: ConnectorId, found: list[ConnectionFile]
     return backs
 
 
-def _hold(tx: Transaction, file: ConnectionFile, order: Order) -> Back:
+def _back(tx: Transaction, file: ConnectionFile, to: str | None) -> Back:
+    """Say where a connection would go back to; nothing is changed."""
     connector_id = ConnectorId(file.connection.connector)
     if Range.parse(file.connection.version).exact is not None:
         raise ConfigurationError(
@@ -106,10 +114,19 @@ def _hold(tx: Transaction, file: ConnectionFile, order: Order) -> Back:
         )
     row = connections.get(tx, file.key)
     before = None if row.resolved is None else row.resolved.version
-    to = order.to or _before(tx, connector_id, before)
-    definitions.get(tx, connector_id, to)
-    connections.hold(tx, file.key, version=to, who=order.who, reason=order.reason, until=order.until)
-    return Back(file.key, before, to)
+    target = to or _before(tx, connector_id, before)
+    definitions.get(tx, connector_id, target)
+    return Back(file.key, before, target)
+
+
+def _hold(tx: Transaction, back: Back, order: Order) -> None:
+    connections.hold(tx, back.connection, version=back.to, who=order.who, reason=order.reason, until=order.until)
+
+
+def _require_runnable(host: Host, file: ConnectionFile, to: str) -> None:
+    """Resolve as if the hold were there already: a rollback must not make things worse, not even for a moment."""
+    now = choose(host, file, host.platform)
+    resolve.resolve(replace(now.request, held=to), now.catalog).require()
 
 
 def _before(tx: Transaction, connector_id: ConnectorId, current: str | None) -> str:
@@ -131,13 +148,3 @@ def _before(tx: Transaction, connector_id: ConnectorId, current: str | None) -> 
             hint="`wellhead catalog list` shows what is published; name one with --to",
         )
     return str(lower[0])
-
-
-def _require_runnable(host: Host, file: ConnectionFile, back: Back) -> None:
-    """Take the hold away again where the held release could not run: a rollback must not make things worse."""
-    try:
-        choose(host, file, host.platform).require()
-    except ConfigurationError:
-        with host.database.transaction() as tx:
-            connections.release_hold(tx, back.connection)
-        raise
