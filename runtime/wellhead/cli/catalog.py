@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
+
+if TYPE_CHECKING:
+    from wellhead.lifecycle.standing import Standing
 
 UNKNOWN_CONNECTOR = Code("WH-CLI-021", "No release of a connector is known.")
 
@@ -149,6 +154,78 @@ def verify_command(connector: Connector, version: Version = None, config: Config
             f"{read / 1e6:.1f} MB of layers are what their digests say",
             markup=False,
         )
+
+
+Because = Annotated[str, typer.Option("--reason", help="Why; shown wherever the release is.")]
+Instead = Annotated[
+    str | None, typer.Option("--replaced-by", metavar="VERSION|NAMESPACE/NAME", help="What to use instead.")
+]
+LastDay = Annotated[datetime | None, typer.Option("--sunset", formats=["%Y-%m-%d"], help="Last day it should be run.")]
+Named = Annotated[str, typer.Argument(help="Which release.")]
+
+
+@app.command()
+def deprecate(
+    connector: Connector,
+    version: Named,
+    reason: Because,
+    replaced_by: Instead = None,
+    sunset: LastDay = None,
+    config: Config = None,
+) -> None:
+    """Tell everybody who runs a release that it will end; it goes on running."""
+    _declare(connector, version, "deprecated", reason, config, replaced_by, sunset)
+
+
+@app.command()
+def yank(
+    connector: Connector, version: Named, reason: Because, replaced_by: Instead = None, config: Config = None
+) -> None:
+    """Give a release to nobody who does not run it or name it already."""
+    _declare(connector, version, "yanked", reason, config, replaced_by)
+
+
+@app.command()
+def block(
+    connector: Connector, version: Named, reason: Because, replaced_by: Instead = None, config: Config = None
+) -> None:
+    """Let a release run nowhere any more; whoever asks for it ends with exit code 76."""
+    _declare(connector, version, "blocked", reason, config, replaced_by)
+
+
+@app.command()
+def restore(connector: Connector, version: Named, reason: Because = "restored by hand", config: Config = None) -> None:
+    """Take deprecation, yank or block back."""
+    _declare(connector, version, "active", reason, config)
+
+
+def _declare(
+    connector: str,
+    version: str,
+    standing: Standing,
+    reason: str,
+    config: Path | None,
+    replaced_by: str | None = None,
+    sunset: datetime | None = None,
+) -> None:
+    from wellhead import app as services
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle import standing as lifecycle
+
+    with services.opened(config) as host:
+        order = lifecycle.Order(
+            ConnectorId(connector),
+            version,
+            standing,
+            output.who(),
+            reason,
+            replaced_by,
+            None if sunset is None else sunset.date(),
+        )
+        concerned = lifecycle.declare(host.database, order, host.clock.now().date())
+    output.console().print(f"{connector} {version} is {standing}", markup=False)
+    for key in concerned:
+        output.console().print(f"  {key.name} runs it", markup=False)
 
 
 def _release(host: Any, connector: str, version: str | None) -> Any:

@@ -12,14 +12,21 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     """Say which release a connection would get now, and why each other one was not chosen."""
     from wellhead import app as services
     from wellhead import connections
+    from wellhead.lifecycle import standing
     from wellhead.lifecycle.plan import choose
+    from wellhead.registry import definitions
 
     with services.opened(config) as app:
         file = connections.load(app.settings, connection, os.environ)
         host = app.host()
         decision = choose(host, file, host.platform)
+        warning = None
+        if decision.chosen is not None:
+            with host.database.read() as tx:
+                warning = standing.told(definitions.get(tx, decision.request.connector, decision.chosen.version))
     if as_json:
-        output.print_json(decision.document())
+        waiting = [{"version": item.version, "reason": item.reason} for item in decision.waiting]
+        output.print_json({**decision.document(), "waiting": waiting, "warning": warning})
         return
     chosen = decision.require()
     by = {
@@ -29,6 +36,10 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     }[decision.rule]
     output.console().print(f"{file.connection.connector} {chosen.version}: {by}", markup=False)
     output.console().print(f"  {chosen.digest}", markup=False)
+    if warning is not None:
+        output.console().print(f"  {warning}", markup=False)
+    for item in decision.waiting:
+        output.console().print(f"  {item.version} waits: {item.reason}", markup=False)
     output.print_table(
         "",
         ("not chosen", "because"),

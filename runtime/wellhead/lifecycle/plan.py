@@ -25,7 +25,7 @@ from wellhead.egress.policy import Grant, Policy
 from wellhead.engine.container import Resources
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId
-from wellhead.lifecycle import rollout
+from wellhead.lifecycle import rollout, standing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.manifest import config as manifest_config
 from wellhead.manifest.egress import EgressEntry, render_egress
@@ -142,6 +142,9 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
     verified = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
     plan = _plan(host, file, decision, verified, platform)
     with host.database.transaction() as tx:
+        warning = standing.told(definitions.get(tx, connector, chosen.version))
+        if warning is not None:
+            here.log.write(Level.WARNING, warning)
         before = connections.get(tx, file.key).resolved
         if before is not None and before.version != chosen.version:
             moved = {"from": before.version, "to": chosen.version, "rule": decision.rule}
