@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from wellhead.connections import StreamSelection
@@ -11,8 +12,9 @@ from wellhead.lifecycle.discover import NOT_OFFERED
 from wellhead.lifecycle.plan import Plan
 from wellhead.lifecycle.stream import filters_of
 from wellhead.session.client import Session
+from wellhead.session.stream import UnitStream
 from wellhead.session.verify import Batch
-from wellhead_sdk.wire.messages import DoneFrame, ReadOrder, StopMode, SyncMode
+from wellhead_sdk.wire.messages import DoneFrame, ReadOrder, RejectedFrame, StopMode, SyncMode
 
 #: Little credit, so that the connector does not read far ahead of what is shown.
 CREDIT_BYTES = 1024 * 1024
@@ -21,7 +23,7 @@ POLL_S = 1.0
 
 
 def preview(session: Session, plan: Plan, stream: str, limit: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return up to ``limit`` rows of the stream's first unit, narrowed as it is selected, and the columns.
+    """Return up to ``limit`` rows of the stream, unit after unit, narrowed as it is selected, and the columns.
 
     Raises:
         ConfigurationError: the stream is not offered, or the selection does not fit it.
@@ -49,16 +51,30 @@ def preview(session: Session, plan: Plan, stream: str, limit: int) -> tuple[list
     left = tuple(condition for index, condition in enumerate(filters) if index not in answer.filters_pushed_down)
     columns = select.left(selected.columns, filters, is_pushed_down=answer.columns_pushed_down)
     rows: list[dict[str, Any]] = []
-    with session.emit(order.read_id, answer.units[0].key, CREDIT_BYTES) as frames:
-        while len(rows) < limit:
-            match frames.poll(POLL_S):
-                case Batch() as batch:
+    for unit in answer.units:
+        if len(rows) < limit:
+            with session.emit(order.read_id, unit.key, CREDIT_BYTES) as frames:
+                for batch in _batches(frames):
                     rows += select.narrow(batch.record_batch, columns, left).slice(0, limit - len(rows)).to_pylist()
-                    frames.grant(batch.payload_bytes)
-                case DoneFrame():
-                    break
-                case _:
-                    continue
-        frames.stop(StopMode.NOW, STOP_S)
+                    if len(rows) >= limit:
+                        frames.stop(StopMode.NOW, STOP_S)
+                        break
     names = list(selected.columns) or [name for name in offered.schema.names if name not in ("_op", "_pos")]
     return rows, names
+
+
+def _batches(frames: UnitStream) -> Iterator[Batch]:
+    """Yield a unit's batches, giving back the credit of each once the next one is asked for."""
+    while True:
+        frame = frames.poll(POLL_S)
+        match frame:
+            case Batch():
+                yield frame
+                frames.grant(frame.payload_bytes)
+            case RejectedFrame():
+                frames.grant(len(frame.sample))
+            case DoneFrame():
+                frames.finish()
+                return
+            case _:
+                continue

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -71,7 +71,10 @@ class Tally:
     bytes: int = 0
     filtered: int = 0
     crc32c: list[int] = field(default_factory=list)
-    progress: dict[str, ProgressFrame] = field(default_factory=dict)
+    progress: ProgressFrame = field(default_factory=ProgressFrame)
+    """What the units that are not open any more counted, in all attempts."""
+    counting: dict[str, ProgressFrame] = field(default_factory=dict)
+    """By open unit: what it has counted since it was opened."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     open: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By unit: records taken and set aside that are not committed yet."""
@@ -194,7 +197,7 @@ class _Reading:
                     self._wait(frame)
                 case ProgressFrame():
                     with self._tally.lock:
-                        self._tally.progress[self._unit.unit] = frame
+                        self._tally.counting[self._unit.unit] = frame
                 case ViolationFrame():
                     raise RefusedError(
                         f"the connector tried to keep local state: {frame.kind} at {frame.path}: {frame.message}",
@@ -208,6 +211,8 @@ class _Reading:
         """Drop the open segment; safe after everything, also twice."""
         with self._tally.lock:
             self._tally.open.pop(self._unit.unit, None)
+            counted = self._tally.counting.pop(self._unit.unit, ProgressFrame())
+            self._tally.progress = _sum(self._tally.progress, counted)
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
@@ -459,6 +464,10 @@ class _Reading:
                 self._tally.crc32c.append(segment.crc32c)
         self._rows, self._bytes, self._rejected, self._rejected_bytes = 0, 0, [], 0
         self._since = self._tools.clock.monotonic()
+
+
+def _sum(one: ProgressFrame, other: ProgressFrame) -> ProgressFrame:
+    return ProgressFrame(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
 
 
 def _chosen(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:

@@ -290,7 +290,7 @@ def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contact
 
 
 def _metrics(ending: Ending, report: Report) -> dict[str, float]:
-    frames = [frame for tally in ending.tallies.values() for frame in tally.progress.values()]
+    frames = [tally.progress for tally in ending.tallies.values()]
     return {
         "requests_total": sum(frame.requests_total for frame in frames),
         "requests_failed_total": sum(frame.requests_failed_total for frame in frames),

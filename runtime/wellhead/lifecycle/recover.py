@@ -60,8 +60,7 @@ def recover(
         waiting = bool(segments.unpublished(tx, claim.connection))
         connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
-        pending = [item for run in runs.latest(tx, claim.connection) for item in revocations.all_of(tx, run.run_id)]
-        pending = [item for item in pending if item.run_id != claim.run_id and not _runs(tx, item.run_id, clock)]
+        pending = [item for item in revocations.all_of(tx) if _is_left(tx, item.run_id, claim, clock)]
     # Stopped before revoked (invariants 7 and 10): a dead run's connector may still be reading with those credentials.
     reap(lambda labels: not _is_dead(database, labels, clock))
     for item in pending:
@@ -126,6 +125,13 @@ def _swap(database: Database, connection: ConnectionKey, sink: Sink, keep: int) 
         with database.transaction() as tx:
             generations.mark_swapped(tx, generation.stream, generation.number)
     return len(waiting)
+
+
+def _is_left(tx: Transaction, run_id: RunId, claim: Claim, clock: Clock) -> bool:
+    """Say whether a token's run was one of this connection, however long ago, and does not run any more."""
+    run = runs.find(tx, run_id)
+    is_ours = run is not None and run.connection == claim.connection and run_id != claim.run_id
+    return is_ours and not _runs(tx, run_id, clock)
 
 
 def _is_dead(database: Database, labels: Labels, clock: Clock) -> bool:

@@ -23,7 +23,7 @@ from wellhead.connections import StreamSelection
 from wellhead.errors import Code, ConfigurationError, FatalError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
 from wellhead.lifecycle import select
-from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit
+from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit, require_no_secret
 from wellhead.registry import generations, run_state, segments
 from wellhead.registry.database import Transaction
 from wellhead.session.failures import PLAN_STALE
@@ -254,6 +254,9 @@ def _store_plan(
             code=BAD_UNIT,
             hint="unit keys are unique and match [a-z0-9][a-z0-9-]{0,62}; report this to the connector's owner",
         )
+    for unit in plan.units:
+        require_no_secret(tools.redactor, unit.key.encode() + b"\n" + unit.descriptor, f"a unit of {order.key.stream}")
+    require_no_secret(tools.redactor, plan.final_state, f"the final state of {order.key.stream}")
     planned = [run_state.PlannedUnit(UnitKey(unit.key), unit.descriptor, unit.estimated_rows) for unit in plan.units]
     with tools.database.transaction() as tx:
         generations.store_plan(

@@ -17,10 +17,10 @@ from tests.unit.lifecycle.conftest import MANIFEST, World
 from wellhead.catalog.verify import OTHER_STARTED, VerifiedRelease
 from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
-from wellhead.ids import ConnectorId, Digest
+from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import launch, plan
-from wellhead.lifecycle.read import MISCOUNTED, UNCOVERED
+from wellhead.lifecycle.read import MISCOUNTED, SECRET_IN_STATE, UNCOVERED
 from wellhead.registry import revocations, runs, segments
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
@@ -132,6 +132,57 @@ def test_a_loan_that_could_not_be_revoked_is_revoked_by_the_next_run(sealed: Wor
     store.revocation_error = None
     sealed.run(file)
     assert store.revoked == ["accessor-1"]
+
+
+def test_a_token_of_a_run_long_ago_is_revoked_and_that_of_another_connection_is_not(sealed: World) -> None:
+    store = cast("Any", sealed.secrets)
+    file = sealed.connect(config={"rows": 1})
+    sealed.run(file)
+    other = replace(file.key, name="others")
+    with sealed.database.transaction() as tx:
+        for number, key in enumerate([file.key, other, *[file.key] * 60]):
+            runs.start(tx, runs.Start(RunId(f"0-dead-{number:02}"), key, "run", "host-1", ConnectorId("d/g"), 1))
+        runs.finish(tx, RunId("0-dead-01"), runs.Outcome("failed", 70))
+        for number in range(2):
+            revocations.add(tx, f"accessor-{number:02}", RunId(f"0-dead-{number:02}"), ttl_s=60)
+    sealed.run(file)
+    assert store.revoked == ["accessor-00"]
+    assert store.pending() == ["accessor-01"]
+
+
+class Leaky(sdk.Connector):
+    """Plans with a secret in the descriptor of a unit, or in the final state."""
+
+    schema = pa.schema([("id", pa.int64())])
+    final = False
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> str:
+        return secrets["token"]
+
+    def discover(self, session: str) -> Iterator[sdk.Stream]:
+        yield sdk.Stream("rows", schema=self.schema, primary_key=["id"])
+
+    def plan(self, session: str, request: sdk.ReadRequest) -> sdk.Plan:
+        places = [{"token": session}, {}]
+        described, final = reversed(places) if self.final else places
+        return sdk.Plan(units=(sdk.Unit("part", described),), final_state=final)
+
+    def read(self, session: str, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        raise AssertionError("a plan that cannot be stored is not read")
+
+
+@pytest.mark.parametrize(("final", "where"), [(False, "a unit"), (True, "the final state")])
+def test_a_secret_in_a_plan_is_not_stored(
+    sealed: World, monkeypatch: pytest.MonkeyPatch, final: bool, where: str
+) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    monkeypatch.setattr(Leaky, "final", final)
+    sealed.connector = Leaky
+    report = sealed.run(sealed.connect("rows"))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (70, SECRET_IN_STATE.name)
+    assert report.error.message.startswith(where)
+    assert sealed.units() == {}
 
 
 def test_a_secret_is_struck_from_what_the_run_tells(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:

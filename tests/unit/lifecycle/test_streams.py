@@ -11,8 +11,10 @@ import pytest
 
 from tests.unit.lifecycle.conftest import World
 from wellhead.errors import ConfigurationError
+from wellhead.ids import RunId
 from wellhead.lifecycle import state as states
 from wellhead.lifecycle.report import Status
+from wellhead.registry import runs
 
 INCREMENTAL = {"name": "rows", "mode": "incremental"}
 
@@ -239,6 +241,18 @@ def test_more_dead_letters_than_allowed_end_the_stream_before_its_checkpoint(wor
     assert report.error.code == "WH-RUN-030"
     assert not world.table().exists()
     assert world.units()["all"].state == b""
+
+
+def test_counters_of_every_attempt_and_unit_add_up(world: World) -> None:
+    world.configure(commit={"max_bytes": 1})
+    config = {"rows": 80, "partitions": 2, "fail_at": 20, "fail_once": True}
+    report = world.run(world.connect({"name": "rows", "batch_size": 10}, config=config))
+    assert (report.status, report.attempts) == (Status.SUCCEEDED, 2)
+    with world.database.read() as tx:
+        outcome = runs.get(tx, RunId(report.run_id)).outcome
+    assert outcome is not None
+    assert outcome.metrics is not None
+    assert outcome.metrics["pages_processed_total"] == 8
 
 
 def test_bad_rows_at_the_head_of_a_stream_are_judged_by_their_share(world: World) -> None:
