@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # A second, newer Docker Engine (28 or later, from Debian sid) beside the machine's own, in network, mount and process
-# namespaces of its own, so that neither sees the other's containers, rules or sockets.
+# namespaces of its own, so that neither sees the other's containers, rules, processes or sockets.
 #
 #   scripts/second-engine.sh up                start it (the root folder is made once, then cached)
-#   scripts/second-engine.sh exec COMMAND...   run a command in its network and mount namespaces, DOCKER_HOST set
+#   scripts/second-engine.sh exec COMMAND...   run a command beside it, DOCKER_HOST set
 #   scripts/second-engine.sh down              stop it, its containers and its networks, and forget its images
 #
-# The daemon runs in a root folder of its own, but every folder of the machine that is not the system's appears in it
-# under the same path, and mounts made in /run/wellhead and /tmp reach both: a path given to the Engine means what it
-# means to the command. The namespace has loopback and the Engine's bridges, and no way out of the machine.
+# There are two mount namespaces under one network and one process namespace:
+#
+#   the command's   the machine's own root; every folder that is not the system's is shared, and so is /run/wellhead
+#   the daemon's    sid as its root, with nothing of the machine but those folders, under the same paths
+#
+# So a path given to the Engine means what it means to the command, and a process id or /proc does, too. The namespace
+# has loopback and the Engine's bridges, and no way out of the machine.
 set -euo pipefail
 suite=sid
-packages=docker.io,iptables,nftables,ca-certificates
+packages=docker.io,iptables,nftables,ca-certificates,mount
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/wellhead/second-engine
 root=$cache/$suite-$(printf %s "$packages" | sha256sum | cut -c1-8)
 data=$cache/data
@@ -40,17 +44,18 @@ make_root() {
   [ -x "$root/usr/sbin/dockerd" ] && return
   command -v mmdebstrap >/dev/null || die "mmdebstrap is not installed; mend: make setup, or apt-get install mmdebstrap"
   mkdir -p "$cache"
-  rm -rf "$root" "$root.making"
+  rm -rf "$cache/$suite-"*
   # sid's stored Release file can be older than its own Valid-Until on a mirror that keeps snapshots.
   mmdebstrap --quiet --variant=apt --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' \
     "$suite" "$root.making" "$(mirror)"
   mv "$root.making" "$root"
 }
 
-# Runs as process 1 of the new namespaces and becomes the daemon.
+# Runs as process 1 of the new namespaces: makes both views, starts the daemon in its own, and ends with it.
 inside() {
   local folder name inner=$state/root
   mount --make-rprivate /
+  mount -t proc proc /proc
   mkdir -p "$inner"
   mount --bind "$root" "$inner"
   mount -t proc proc "$inner/proc"
@@ -74,18 +79,33 @@ inside() {
     mount --make-shared "$folder"
     mount --rbind "$folder" "$inner$folder"
   done
+  # Who forgets DOCKER_HOST must not test the machine's Engine instead and be green.
+  if [ -S /run/docker.sock ]; then mount --bind /dev/null /run/docker.sock; fi
   ip link set lo up
+  unshare --mount --propagation unchanged "$0" pivoted &
+  # Process 1 ignores what it does not handle, and a signal ends the first wait.
+  trap 'kill "$!"' TERM
+  wait "$!" || wait "$!" || true
+}
+
+# Runs in the daemon's own mount namespace. Not by chroot: what enters the namespace by its number, as `docker exec`
+# does, begins at the namespace's root, and that would still be the machine's.
+pivoted() {
+  cd "$state/root"
+  pivot_root . .
+  umount --lazy .
+  cd /
   # An empty environment: settings of this machine's own client and proxy mean nothing in there.
-  exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$inner" dockerd --host "unix://$socket"
+  exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin dockerd --host "unix://$socket"
 }
 
 answers() { curl --silent --fail --max-time 5 --unix-socket "$socket" http://engine/version 2>/dev/null; }
 
-# The daemon's id as this machine's processes see it; it is the only child of `unshare`.
-daemon() { pgrep --parent "$(cat "$state/pid" 2>/dev/null || echo 0)" || true; }
+# Process 1 of the namespaces by the id this machine knows it by; it is the only child of `unshare`.
+first() { pgrep --parent "$(cat "$state/pid" 2>/dev/null || echo 0)" || true; }
 
 up() {
-  [ -n "$(daemon)" ] && answers >/dev/null && return
+  [ -n "$(first)" ] && answers >/dev/null && return
   make_root
   rm -rf "$state"
   mkdir -p "$state" "$data"
@@ -94,7 +114,7 @@ up() {
   local waited
   for waited in $(seq 300); do
     answers >/dev/null && break
-    if [ "$waited" -gt 10 ] && [ -z "$(daemon)" ]; then break; fi
+    if [ "$waited" -gt 10 ] && [ -z "$(first)" ]; then break; fi
     sleep 0.2
   done
   answers | grep -q '"Version"' || {
@@ -106,14 +126,14 @@ up() {
 
 run_in() {
   local pid
-  pid=$(daemon)
+  pid=$(first)
   [ -n "$pid" ] || die "is not up; mend: scripts/second-engine.sh up"
-  exec nsenter --target "$pid" --mount --net --wdns="$PWD" -- env DOCKER_HOST="unix://$socket" WELLHEAD_SECOND_ENGINE=1 "$@"
+  exec nsenter --target "$pid" --mount --net --pid --wdns="$PWD" -- env DOCKER_HOST="unix://$socket" WELLHEAD_SECOND_ENGINE=1 "$@"
 }
 
 down() {
   local pid
-  pid=$(daemon)
+  pid=$(first)
   if [ -n "$pid" ]; then
     kill "$pid"
     timeout 30 tail --pid="$pid" -f /dev/null || kill -KILL "$pid"
@@ -123,7 +143,7 @@ down() {
 }
 
 case "${1:-}" in
-  up | down | inside) "$1" ;;
+  up | down | inside | pivoted) "$1" ;;
   exec)
     shift
     run_in "$@"

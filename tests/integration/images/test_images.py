@@ -89,6 +89,7 @@ def test_a_rebuild_after_a_change_of_code_is_quick_and_gives_another_digest(
     assert first.index_digest != second.index_digest
 
 
+@pytest.mark.engines
 def test_an_engine_gives_the_image_the_id_that_was_built(loaded: tuple[str, build.Built]) -> None:
     image_id, built = loaded
     digests = built.images[base.machine_platform()]

@@ -1,6 +1,7 @@
 """Publishing on a real Engine: what is refused is refused by name, and leaves nothing that can be resolved."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import uuid
@@ -77,6 +78,7 @@ def unique(source: Path, folder: Path) -> Path:
 def docker_build(dockerfile: Path, context: Path, base_image: str, tag: str) -> str:
     command = ["docker", "build", "--build-arg", f"BASE_IMAGE={base_image}", "-t", tag, "-f", str(dockerfile)]
     environment = {"DOCKER_BUILDKIT": "0", "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
+    environment |= {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
     subprocess.run([*command, str(context)], env=environment, check=True, capture_output=True)
     return tag
 
@@ -109,6 +111,7 @@ def test_a_release_can_be_resolved_and_verified_and_publishing_again_changes_not
     publisher.engine.remove_image(done.checked.image_id)
 
 
+@pytest.mark.engines
 def test_an_image_with_a_volume_is_refused_and_named(publisher: Publisher, stateful_image: str) -> None:
     tag = f"wellhead-test-{uuid.uuid4().hex[:12]}:volume"
     docker_build(ROOT / "tests/images/volume/Dockerfile", ROOT / "tests/images/volume", stateful_image, tag)
@@ -120,6 +123,7 @@ def test_an_image_with_a_volume_is_refused_and_named(publisher: Publisher, state
     assert nothing_is_published(publisher)
 
 
+@pytest.mark.engines
 @pytest.mark.timeout(300)
 def test_an_image_that_writes_local_state_is_refused_with_its_path_and_an_alert(
     publisher: Publisher, stateful_image: str
