@@ -61,20 +61,16 @@ class Gateway:
         self._buffer = Buffer()
         self._open: set[asyncio.Task[None]] = set()
 
-    async def accept(self, listener: socket.socket) -> None:
-        """Take connections until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listener)
-            except ConnectionError:
-                continue  # it went away while it waited
-            original = original_destination(client)
-            task = asyncio.ensure_future(self.handle(client, *original))
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
-            # A waiting connection is taken without a pause; the ones already taken must get their turn.
-            await asyncio.sleep(0)
+    def accept(self, listener: socket.socket) -> None:
+        """Take one connection that waits; the ones already taken get their turn before the next."""
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it went away while it waited
+        client.setblocking(False)
+        task = asyncio.ensure_future(self.handle(client, *original_destination(client)))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
 
     async def close(self) -> None:
         """End every connection and wait until each is recorded."""
@@ -94,9 +90,9 @@ class Gateway:
                 prefix, found = await self._judge(client, name, port)
                 verdict = "allow"
                 fields["address"] = str(found[0])
-                server = await self._connect(found, port)
+                server, reached = await self._connect(found, port)
                 with server:
-                    fields["address"] = server.getpeername()[0]
+                    fields["address"] = str(reached)
                     sent, received, reason = await splice(client, server, prefix, self._buffer)
             except DeniedError as exc:
                 reason = exc.reason
@@ -148,14 +144,16 @@ class Gateway:
             raise DeniedError("no_address")
         return prefix, usable
 
-    async def _connect(self, addresses: list[IPv4Address], port: int) -> socket.socket:
+    async def _connect(self, addresses: list[IPv4Address], port: int) -> tuple[socket.socket, IPv4Address]:
         problem: OSError = OSError("no address")
         for address in addresses[:3]:
             server = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             try:
                 server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                await asyncio.wait_for(asyncio.get_running_loop().sock_connect(server, (str(address), port)), CONNECT_S)
+                # Not wait_for, which makes a task and so costs two more turns of the loop.
+                async with asyncio.timeout(CONNECT_S):
+                    await asyncio.get_running_loop().sock_connect(server, (str(address), port))
             except OSError as exc:
                 server.close()
                 problem = exc
@@ -163,7 +161,7 @@ class Gateway:
                 server.close()
                 raise
             else:
-                return server
+                return server, address
         raise problem
 
 
@@ -178,7 +176,8 @@ async def read_hello(client: socket.socket, name: str) -> bytes:
     deadline = loop.time() + HELLO_S
     while True:
         try:
-            piece = await asyncio.wait_for(loop.sock_recv(client, 16384), deadline - loop.time())
+            async with asyncio.timeout_at(deadline):
+                piece = await loop.sock_recv(client, 16384)
         except OSError as exc:
             raise DeniedError("not_tls") from exc
         data += piece
@@ -223,17 +222,22 @@ async def serve(
     answering = Answering(names, audit, closing.set)
     resolver = Resolver(configuration.resolver, dict(configuration.policy.hosts))
     gateway = Gateway(configuration.policy, names, resolver, audit, closing.set)
+
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # What the loop calls itself has nobody else to raise to: a gateway that cannot accept or answer closes.
+        loop.default_exception_handler(context)
+        closing.set()
+
+    loop.set_exception_handler(failed)
     loop.add_reader(dns_socket, answering.receive, dns_socket)
     server = await asyncio.start_server(answering.serve, sock=dns_listener)
-    accepting = asyncio.ensure_future(gateway.accept(listener))
+    loop.add_reader(listener, gateway.accept, listener)
     audit.event("ready")
-    # A task that ends by itself has failed; that closes as well.
-    accepting.add_done_callback(lambda _: closing.set())
     await closing.wait()
+    loop.remove_reader(listener)
     listener.close()
     loop.remove_reader(dns_socket)
     server.close()
-    accepting.cancel()
     await gateway.close()
     audit.event(
         "end",

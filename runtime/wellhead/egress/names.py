@@ -65,14 +65,15 @@ class Answering:
         self._close = close
 
     def receive(self, own: socket.socket) -> None:
-        """Answer the query that waits at a UDP socket."""
+        """Answer what waits at a UDP socket: a resolver sends its questions for both kinds of address at once."""
         try:
-            packet, asker = own.recvfrom(4096)
-            reply = self.answer(packet)
-            if reply is not None:
-                own.sendto(reply, asker)
+            for _ in range(2):
+                packet, asker = own.recvfrom(4096)
+                reply = self.answer(packet)
+                if reply is not None:
+                    own.sendto(reply, asker)
         except OSError:
-            pass  # the asker is gone, or its queue is full: it asks again
+            pass  # no second one waits, the asker is gone, or its queue is full: it asks again
 
     def answer(self, packet: bytes) -> bytes | None:
         """Return the answer to one packet, or None where silence is right; nothing is ever asked of anybody else."""

@@ -26,7 +26,10 @@ class Buffer:
 
 
 class Pipe:
-    """One direction of a splice: from one socket to the other, with at most one read in between."""
+    """One direction of a splice: from one socket to the other, with at most one read in between.
+
+    The loop is given file numbers: of a socket it does not know it makes a text first, at two calls of the kernel.
+    """
 
     def __init__(
         self, source: socket.socket, sink: socket.socket, buffer: Buffer, over: Callable[[OSError | None], None]
@@ -37,6 +40,8 @@ class Pipe:
         self._sink = sink
         self._over = over
         self._pending = b""
+        self._is_reading = False
+        self._is_writing = False
         self.bytes = 0
         self.is_done = False
 
@@ -45,16 +50,30 @@ class Pipe:
         self._buffer.pipes += 1
         self._pending = prefix
         if prefix:
-            self._loop.add_writer(self._sink, self._write)
+            self._await_sink()
         else:
-            self._loop.add_reader(self._source, self._read)
+            self._await_source()
 
     def stop(self) -> None:
         """Let go of both sockets, once."""
         self._buffer.pipes -= 1
         self.is_done = True
-        self._loop.remove_reader(self._source)
-        self._loop.remove_writer(self._sink)
+        self._await_nothing()
+
+    def _await_source(self) -> None:
+        self._loop.add_reader(self._source.fileno(), self._read)
+        self._is_reading = True
+
+    def _await_sink(self) -> None:
+        self._loop.add_writer(self._sink.fileno(), self._write)
+        self._is_writing = True
+
+    def _await_nothing(self) -> None:
+        if self._is_reading:
+            self._loop.remove_reader(self._source.fileno())
+        if self._is_writing:
+            self._loop.remove_writer(self._sink.fileno())
+        self._is_reading = self._is_writing = False
 
     def _read(self) -> None:
         room = self._buffer.room()
@@ -79,8 +98,8 @@ class Pipe:
         if sent < count:
             # The sink is full: read no more until it has taken the rest. The buffer is everybody's, so copy.
             self._pending = bytes(room[sent:count])
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._sink, self._write)
+            self._await_nothing()
+            self._await_sink()
 
     def _write(self) -> None:
         try:
@@ -93,11 +112,11 @@ class Pipe:
         self.bytes += sent
         self._pending = self._pending[sent:]
         if not self._pending:
-            self._loop.remove_writer(self._sink)
-            self._loop.add_reader(self._source, self._read)
+            self._await_nothing()
+            self._await_source()
 
     def _end(self) -> None:
-        self._loop.remove_reader(self._source)
+        self._await_nothing()
         self.is_done = True
         try:
             self._sink.shutdown(socket.SHUT_WR)
