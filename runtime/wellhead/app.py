@@ -7,7 +7,7 @@ no registry; what was opened is closed in reverse when the block ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,8 @@ from wellhead import settings as settings_module
 from wellhead.clock import SystemClock
 from wellhead.connections import SinkSelection
 from wellhead.errors import Code, ConfigurationError
-from wellhead.ids import RunId
-from wellhead.settings import Settings
+from wellhead.ids import ConnectorId, Digest, RunId
+from wellhead.settings import RemoteSettings, Settings
 
 if TYPE_CHECKING:
     from wellhead.catalog.trust import Trust
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wellhead.engine.client import Engine
     from wellhead.images.build import Inputs
     from wellhead.images.layout import Layout
+    from wellhead.images.registry import Registry
     from wellhead.lifecycle.host import Host
     from wellhead.registry.database import Database
     from wellhead.runners.docker import DockerRunner
@@ -122,29 +123,71 @@ class App:
 
     @cached_property
     def layout(self) -> Layout:
-        """Open the store of releases, making it where it is missing."""
+        """Open the folder of releases, making it where it is missing: the store, or what is kept of a registry here."""
         from wellhead.images.layout import Layout
 
         return Layout.create(self.settings.path(self.settings.store.path))
+
+    @cached_property
+    def remote(self) -> Registry | None:
+        """Return the registry that is the store; None where the folder is. Nothing is sent yet."""
+        return self._remote(self.settings.store)
+
+    def _remote(self, spec: RemoteSettings) -> Registry | None:
+        if spec.registry is None:
+            return None
+        from wellhead.images.registry import Registry
+        from wellhead.images.transport import Credentials
+        from wellhead.secrets.local import read_private
+
+        credentials = None
+        if spec.username is not None and spec.password_file is not None:
+            password = read_private(self.settings.path(spec.password_file), f"the password for {spec.username}")
+            credentials = Credentials(spec.username, password)
+        ca_file = None if spec.ca_file is None else self.settings.path(spec.ca_file)
+        opened = Registry(spec.registry, credentials, ca_file)
+        self._scope.callback(opened.close)
+        return opened
+
+    def holding(self, connector: ConnectorId, version: str, digest: Digest) -> Layout:
+        """Return the folder with that release in it, fetched from the registry where it is not there yet."""
+        from wellhead.images import store
+
+        return store.hold(self.remote, self.layout, connector, version, digest)
 
     @cached_property
     def trust(self) -> Trust:
         """Read whose signatures count."""
         from wellhead.catalog import trust
 
-        return trust.load(self.settings.path(self.settings.trust))
+        return trust.load(
+            self.settings.path(self.settings.trust),
+            is_development=self.settings.environment == "development",
+            clock=self.clock,
+        )
 
     @property
     def keys_folder(self) -> Path:
         """Return where this project's own signing keys are kept."""
         return self.folder / "keys"
 
-    def image_inputs(self, sdk: Path | None = None, *, refresh_base: bool = False) -> Inputs:
-        """Return what images are made from, making the base where the cache has none."""
+    def image_inputs(
+        self, sdk: Path | None = None, *, refresh_base: bool = False, platforms: Sequence[str] = ()
+    ) -> Inputs:
+        """Return what images are made from, making the bases of this machine and of ``platforms`` where there are none.
+
+        Raises:
+            ConfigurationError: no base is made for a platform (WH-IMG-003), or it cannot be made (WH-IMG-001, 002).
+        """
         from wellhead.images import base, build
 
         made = base.rootfs((), self.cache, refresh=refresh_base)
-        return build.Inputs(made, sdk or build.installed_sdk(), self.cache)
+        others = {
+            name: base.rootfs((), self.cache, refresh=refresh_base, target=name)
+            for name in platforms
+            if name != base.machine_platform()
+        }
+        return build.Inputs(made, sdk or build.installed_sdk(), self.cache, others, self.settings.build.builder)
 
     @cached_property
     def secrets(self) -> SecretStore:
@@ -200,6 +243,7 @@ class App:
             clock=self.clock,
             platform=machine_platform(),
             layout=lambda: self.layout,
+            remote=lambda: self.remote,
             trust=lambda: self.trust,
             engine=lambda: self.engine,
             runner=lambda: self.runner,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -41,10 +41,52 @@ class RegistrySettings(Section):
     password_file: Path | None = Field(None, description="File with the database password, mode 0600.")
 
 
-class StoreSettings(Section):
+class RemoteSettings(Section):
+    """An OCI registry, and who we are to it."""
+
+    registry: str | None = Field(None, description="https://HOST[:PORT][/PREFIX]; http only for loopback.")
+    username: str | None = Field(None, description="Account; anonymous where none is given.")
+    password_file: Path | None = Field(None, description="File with the account's password or token, mode 0600.")
+    ca_file: Path | None = Field(None, description="CA bundle that signed the registry's certificate.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if self.registry is None and (self.username is not None or self.ca_file is not None):
+            raise ValueError("username, password_file and ca_file need a registry")
+        return self
+
+
+class StoreSettings(RemoteSettings):
     """Where published releases are kept."""
 
-    path: Path = Field(Path(".wellhead/store"), description="OCI layout folder.")
+    path: Path = Field(
+        Path(".wellhead/store"),
+        description="OCI layout folder; with a registry, the copy that runs read, so that none of them needs it.",
+    )
+
+
+class MirrorSettings(RemoteSettings):
+    """Another store that `wellhead mirror` copies from or to, by its name."""
+
+    path: Path | None = Field(None, description="OCI layout folder.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.registry is None):
+            raise ValueError("give exactly one of path and registry")
+        return self
+
+
+class BuildSettings(Section):
+    """What releases made here say of their making."""
+
+    builder: str = Field(
+        "urn:wellhead:builder:local",
+        min_length=1,
+        description="Who the provenance names, such as https://ci.example.com/releases; trust.yaml may ask for it.",
+    )
 
 
 class DockerSettings(Section):
@@ -169,6 +211,7 @@ class Settings(Section):
     trust: Path = Field(Path("trust.yaml"), description="Namespaces and the keys that may sign for them.")
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
+    mirrors: dict[str, MirrorSettings] = Field(default_factory=dict, description="Stores `wellhead mirror` knows.")
     docker: DockerSettings = DockerSettings()
     vault: VaultSettings | None = Field(None, description="Needed by vault:// and vault-dyn:// references.")
     secrets: SecretsSettings = SecretsSettings()

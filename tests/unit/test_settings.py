@@ -56,6 +56,11 @@ def test_an_unknown_setting_of_the_environment_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "text",
     [
+        "store: {registry: 'https://r.example', username: u}",
+        "store: {registry: 'https://r.example', password_file: p}",
+        "store: {ca_file: ca.pem}",
+        "mirrors: {one: {}}",
+        "mirrors: {one: {path: p, registry: 'https://r.example'}}",
         "vault: {address: 'https://v.example'}",
         "vault: {address: 'https://v.example', token_file: a, approle: {role_id: r}}",
         "files: {roots: [relative]}",

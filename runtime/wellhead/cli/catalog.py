@@ -83,7 +83,11 @@ def show(connector: Connector, version: Version = None, config: Config = None, a
     with services.opened(config) as host:
         release = _release(host, connector, version)
         verified = verify.verify_release(
-            host.layout, release.index_digest, release.connector_id, release.version, host.trust
+            host.holding(release.connector_id, release.version, release.index_digest),
+            release.index_digest,
+            release.connector_id,
+            release.version,
+            host.trust,
         )
         with host.database.read() as tx:
             history = channels.history(tx, release.connector_id)
@@ -141,7 +145,11 @@ def verify_command(connector: Connector, version: Version = None, config: Config
     with services.opened(config) as host:
         release = _release(host, connector, version)
         verified = verify.verify_release(
-            host.layout, release.index_digest, release.connector_id, release.version, host.trust
+            host.holding(release.connector_id, release.version, release.index_digest),
+            release.index_digest,
+            release.connector_id,
+            release.version,
+            host.trust,
         )
         read = verify.verify_layers(host.layout, verified)
     facts = {"connector": connector, "version": release.version, "digest": release.index_digest, "layer_bytes": read}

@@ -87,7 +87,10 @@ def _registry(host: App) -> Finding:
 
 
 def _store(host: App) -> Finding:
-    return Finding("store", True, f"{host.layout.path} holds {len(host.layout.names())} names")
+    if host.remote is not None:
+        host.remote.greet()
+    also = "" if host.remote is None else f"; {host.remote.where} answers"
+    return Finding("store", True, f"{host.layout.path} holds {len(host.layout.names())} names{also}")
 
 
 def _trust(host: App) -> Finding:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from wellhead.catalog import HOST_KEY
 from wellhead.cli import output
 from wellhead.cli.build import Folder, Sdk
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
 
+BAD_AGE = Code("WH-CLI-022", "An age cannot be read.")
 WHICH_KEY = Code("WH-CLI-020", "It is not clear which key should sign.")
 
 
 def publish(
     folder: Folder,
     key: Annotated[
-        str | None,
-        typer.Option("--key", metavar="NAME|FILE", help="Pair of `keys new`, or a key file; default: the only pair."),
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="NAME|FILE", help="Pair of `keys new`, or a key file; repeatable. Default: the only pair."
+        ),
+    ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Sign nothing, where trust.yaml allows it: development only.")
+    ] = False,
+    valid_for: Annotated[
+        str | None, typer.Option("--valid-for", metavar="AGE", help="How long the signature lasts, such as 400d.")
     ] = None,
     channel: Annotated[str, typer.Option("--channel", help="Channel that points to it from now on.")] = "stable",
     image: Annotated[
@@ -39,11 +50,13 @@ def publish(
         here = order.Publisher(
             database=host.database,
             store=host.layout,
+            remote=host.remote,
             engine=host.engine,
             runner=host.runner,
             inputs=host.image_inputs(sdk),
             trust=host.trust,
-            key=keys.load_private(_key_file(host.keys_folder, key)),
+            keys=() if unsigned else tuple(keys.load_private(file) for file in _key_files(host.keys_folder, key or [])),
+            valid_for=None if valid_for is None else _age(valid_for),
             clock=host.clock,
             who=output.who(),
         )
@@ -69,7 +82,7 @@ def publish(
     for finding in done.warnings:
         output.stderr().print(f"{finding.place}: {finding.code} {finding.message}", markup=False)
     out.print(f"{release.connector} {release.version}  {release.index_digest}", markup=False)
-    out.print(f"  signed by {', '.join(release.key_ids)}", markup=False)
+    out.print(f"  signed by {', '.join(release.key_ids) or 'nobody'}", markup=False)
     if done.checked is None:
         out.print("  published before with the same bytes", markup=False)
     else:
@@ -79,10 +92,20 @@ def publish(
         out.print(f"  channel {channel} points to it", markup=False)
 
 
-def _key_file(folder: Path, named: str | None) -> Path:
-    if named is not None:
-        return Path(named) if "/" in named or named.endswith(".key") else folder / f"{named}.key"
-    found = sorted(folder.glob("*.key"))
+def _age(text: str) -> timedelta:
+    from wellhead.catalog import trust
+
+    try:
+        return trust.age(text)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc), code=BAD_AGE, hint="such as --valid-for 400d") from exc
+
+
+def _key_files(folder: Path, named: list[str]) -> list[Path]:
+    if named:
+        return [Path(name) if "/" in name or name.endswith(".key") else folder / f"{name}.key" for name in named]
+    # The host's own pair signs receipts.
+    found = sorted(file for file in folder.glob("*.key") if file.stem != HOST_KEY)
     if len(found) != 1:
         raise ConfigurationError(
             f"{folder} holds {len(found)} keys",
@@ -91,4 +114,4 @@ def _key_file(folder: Path, named: str | None) -> Path:
             if found
             else "make one: wellhead keys new NAME --trust NAMESPACE, with the namespace of the connector",
         )
-    return found[0]
+    return found

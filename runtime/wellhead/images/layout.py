@@ -296,11 +296,7 @@ class Layout:
         """
         with self._opened(digest, what) as (file, size):
             if size > MAX_DOCUMENT_BYTES:
-                raise RefusedError(
-                    f"{what} has {size} bytes, more than the {MAX_DOCUMENT_BYTES} allowed",
-                    code=TOO_LARGE,
-                    hint="publish the release again",
-                )
+                raise too_large(what, MAX_DOCUMENT_BYTES)
             content: bytes = file.read(MAX_DOCUMENT_BYTES + 1)
         if digest_of(content) != digest:
             raise broken(digest, what)
@@ -318,11 +314,7 @@ class Layout:
         """
         with self._opened(found.digest, what) as (file, size):
             if size > MAX_LAYER_BYTES:
-                raise RefusedError(
-                    f"{what} has {size} bytes, more than the {MAX_LAYER_BYTES} allowed",
-                    code=TOO_LARGE,
-                    hint="publish a smaller release",
-                )
+                raise too_large(what, MAX_LAYER_BYTES)
             if size != found.size:
                 raise broken(found.digest, what)
             yield from checked(iter(lambda: file.read(_CHUNK), b""), found, what)
@@ -381,8 +373,7 @@ class Layout:
         return {item.annotations[NAME_ANNOTATION]: item for item in found if NAME_ANNOTATION in item.annotations}
 
     def _blob(self, digest: Digest) -> Path:
-        if _DIGEST.fullmatch(digest) is None:
-            raise RefusedError(f"{digest!r} is not a digest", code=BAD_DOCUMENT, hint="publish the release again")
+        require_digest(digest)
         return self.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     @contextmanager
@@ -510,6 +501,23 @@ def _padding(size: int) -> bytes:
 
 def _path(found: Descriptor) -> str:
     return f"blobs/sha256/{found.digest.removeprefix('sha256:')}"
+
+
+def require_digest(digest: Digest) -> None:
+    """Refuse what is no digest before it becomes a part of a path or of an address.
+
+    Raises:
+        RefusedError: WH-IMG-014.
+    """
+    if _DIGEST.fullmatch(digest) is None:
+        raise RefusedError(f"{digest!r} is not a digest", code=BAD_DOCUMENT, hint="publish the release again")
+
+
+def too_large(what: str, limit: int) -> RefusedError:
+    """Return the refusal of what is larger than ``limit`` bytes."""
+    return RefusedError(
+        f"{what} has more than the {limit} bytes allowed", code=TOO_LARGE, hint="publish a smaller release"
+    )
 
 
 def broken(digest: Digest, what: str) -> RefusedError:

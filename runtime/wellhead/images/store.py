@@ -164,6 +164,23 @@ def copy_index(source: Store, target: Store, connector: ConnectorId, digest: Dig
     return Copied((*said, release), moved)
 
 
+def hold(
+    remote: Store | None, local: layout.Layout, connector: ConnectorId, version: str, digest: Digest
+) -> layout.Layout:
+    """Return ``local`` with that release in it; ``remote`` is asked only where it is not there yet.
+
+    Raises:
+        TransientError: WH-IMG-040, the registry is away and the release was never fetched.
+        RefusedError: what the registry has is not that release (WH-IMG-011 to 014).
+    """
+    if remote is not None:
+        release = layout.name_of(connector, version)
+        known = local.named(release)
+        if known is None or known.digest != digest:
+            copy_index(remote, local, connector, digest, release)
+    return local
+
+
 def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], depth: int = 0) -> int:
     """Copy a document and all below it, children first and each once; return how many bytes the target lacked."""
     if found.digest in done:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wellhead.engine import folders, reaper
-from wellhead.ids import RunId
+from wellhead.ids import ConnectorId, Digest, RunId
+from wellhead.images import store
 
 if TYPE_CHECKING:
     from wellhead.catalog.trust import Trust
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from wellhead.engine.client import Engine
     from wellhead.engine.container import Labels
     from wellhead.images.layout import Layout
+    from wellhead.images.store import Store
     from wellhead.lifecycle.claim import Claim
     from wellhead.lifecycle.stop import Stop
     from wellhead.lifecycle.timeline import Timeline
@@ -49,6 +51,17 @@ class Host:
     fencer: Callable[[], Fencer]
     secrets: Callable[[], SecretStore]
     sink: Callable[[SinkSelection], Sink]
+    remote: Callable[[], Store | None] = lambda: None
+    """The registry that is the store; None where ``layout`` is it."""
+
+    def holding(self, connector: ConnectorId, version: str, digest: Digest) -> Layout:
+        """Return ``layout`` with that release in it; the registry is asked only where it is not there yet.
+
+        Raises:
+            TransientError: WH-IMG-040, the registry is away and the release was never fetched.
+            RefusedError: what the registry has is not that release (WH-IMG-011 to 014).
+        """
+        return store.hold(self.remote(), self.layout(), connector, version, digest)
 
     def log_file(self, run_id: RunId) -> Path:
         """Return where a run's log is kept on this host."""

@@ -139,7 +139,9 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
         here.log.write(Level.WARNING, "rollout_halted", version=halted.version, reason=halted.reason)
     decision = choose(host, file, platform)
     chosen = decision.require()
-    verified = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
+    verified = verify.verify_release(
+        host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
+    )
     plan = _plan(host, file, decision, verified, platform)
     with host.database.transaction() as tx:
         warning = standing.told(definitions.get(tx, connector, chosen.version))
@@ -183,7 +185,9 @@ def examine(host: Host, file: ConnectionFile) -> Examined:
     """
     chosen = choose(host, file, host.platform).require()
     connector = ConnectorId(file.connection.connector)
-    release = verify.verify_release(host.layout(), chosen.digest, connector, chosen.version, host.trust())
+    release = verify.verify_release(
+        host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
+    )
     config, _ = _config(host, file, release.manifest)
     _references(file, release.manifest)
     return Examined(release.manifest, dict(config), render_egress(release.manifest, config))

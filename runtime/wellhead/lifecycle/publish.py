@@ -1,6 +1,7 @@
 """The order of a release, which nothing else knows.
 
-    lint → assemble → check the image → sign → verify as a run would → name in the store → register → point a channel
+    lint → assemble → check the image → sign → verify as a run would → name in the store → send to the registry that
+    is the store of others → register → point a channel
 
 Until it is named and registered nobody can resolve it; what was put into the store before is only bytes without a name.
 The comparison with the previous version stands between lint and assemble once there is one.
@@ -20,8 +21,9 @@ from wellhead.catalog.verify import VerifiedRelease
 from wellhead.clock import Clock
 from wellhead.engine.client import Engine
 from wellhead.errors import Code, ConfigurationError, RefusedError
-from wellhead.images import build, layout, saved
+from wellhead.images import build, layout, saved, store
 from wellhead.images.build import Built, Inputs
+from wellhead.images.store import Store
 from wellhead.lifecycle import check
 from wellhead.lifecycle.check import Checked
 from wellhead.manifest import lint, load
@@ -50,6 +52,8 @@ class Publisher:
     key: PrivateKey
     clock: Clock
     who: str
+    remote: Store | None = None
+    """Where others find it; None where ``store`` is that place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     release = verify.verify_release(here.store, built.index_digest, built.connector, built.version, here.trust)
     name = verify.release_name(built.connector, built.version)
     here.store.name(name, layout.Descriptor(layout.INDEX, built.index_digest, _size(here, built)))
+    if here.remote is not None:
+        store.copy_release(here.store, here.remote, built.connector, built.version)
     return Published(release, checked, warnings, _register(here, built, channel))
 
 

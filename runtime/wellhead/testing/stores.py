@@ -38,9 +38,7 @@ def release(into: Store, version: str, layers: tuple[bytes, ...] = (b"layer byte
     shelf = into.shelf(CONNECTOR)
     config = shelf.put(layout.canonical({"config": {}, "version": version}), layout.CONFIG)
     stored = [
-        shelf.adopt(
-            Descriptor(layout.LAYER, layout.digest_of(content), len(content)), lambda content=content: [content]
-        )
+        shelf.adopt(Descriptor(layout.LAYER, layout.digest_of(content), len(content)), given(content))
         for content in layers
     ]
     image = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config.document()}

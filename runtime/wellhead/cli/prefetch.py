@@ -1,0 +1,67 @@
+"""``wellhead prefetch``: fetch what runs will need while the registry is there."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Json
+from wellhead.errors import Code, UsageError
+
+WHICH = Code("WH-CLI-090", "It is not clear what should be fetched.")
+
+
+def prefetch(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CONNECTION...]", help="Connections.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every enabled connection of the project.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the release each connection would get now, with its signatures, and verify it down to every layer."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.catalog import verify
+    from wellhead.ids import ConnectorId
+    from wellhead.images import layout, store
+    from wellhead.lifecycle.plan import choose
+
+    if bool(names) == every:
+        raise UsageError("name connections, or give --all", code=WHICH, hint="wellhead prefetch --all")
+    rows: list[dict[str, Any]] = []
+    with services.opened(config) as app:
+        host = app.host()
+        if every:
+            files = [file for file in connections.load_all(app.settings, os.environ) if file.connection.enabled]
+        else:
+            files = [connections.load(app.settings, name, os.environ) for name in names or ()]
+        for file in files:
+            chosen = choose(host, file, host.platform).require()
+            connector = ConnectorId(file.connection.connector)
+            moved = 0
+            if app.remote is not None:
+                # Also where the release is here already: what is said about it may be newer there.
+                release = layout.name_of(connector, chosen.version)
+                moved = store.copy_index(app.remote, app.layout, connector, chosen.digest, release).bytes
+            verified = verify.verify_release(app.layout, chosen.digest, connector, chosen.version, app.trust)
+            verify.verify_layers(app.layout, verified)
+            rows.append(
+                {
+                    "connection": file.connection.name,
+                    "connector": connector,
+                    "version": chosen.version,
+                    "digest": chosen.digest,
+                    "fetched_bytes": moved,
+                }
+            )
+    if as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        "",
+        ("connection", "connector", "version", "fetched"),
+        [(row["connection"], row["connector"], row["version"], f"{row['fetched_bytes'] / 1e6:.1f} MB") for row in rows],
+        empty="No connection is enabled.",
+    )
