@@ -139,7 +139,7 @@ def sized(content: bytes) -> bytes:
 
 
 def expected(kind: str, key: list[str], op: str, ordinal: int, row: int) -> tuple[bytes, str]:
-    """Compute one row's canonical bytes and id as the page tells it."""
+    """Compute one row's prefix and canonical bytes, one after the other, and its id as the page tells it."""
     identity = {"id": ("int", (_I.pack(row + 1), b""))}
     cases: dict[str, tuple[str, tuple[bytes, bytes] | None]] = {
         name: (form, [*values, None][row]) for name, (_, form, _, values) in CASES.items()
@@ -147,7 +147,7 @@ def expected(kind: str, key: list[str], op: str, ordinal: int, row: int) -> tupl
     widths = {name: len(values[0][0]) for name, (_, _, _, values) in CASES.items()} | {"id": 8}
     fields = {**identity, **cases}
     order = key + sorted(set(fields) - set(key), key=str.encode)
-    prefix = b"wellhead event id 1\n" + kind.encode() + sized(str(STREAM).encode())
+    prefix = b"wellhead event id 2\n" + kind.encode() + sized(str(STREAM).encode())
     extra = [("_op", "op", op.encode())] + [("", "int", _I.pack(ordinal))] * (kind == "c")
     prefix += struct.pack("<II", len(key), len(order) + len(extra))
     fixed = variable = b""
@@ -159,8 +159,8 @@ def expected(kind: str, key: list[str], op: str, ordinal: int, row: int) -> tupl
     for name, form, content in extra:
         prefix += sized(name.encode()) + sized(form.encode())
         fixed += b"\x01" + content
-    canonical = prefix + fixed + variable
-    return canonical, hashlib.sha256(canonical).hexdigest()[:32]
+    canonical = hashlib.sha256(prefix).digest() + fixed + variable
+    return prefix + canonical, hashlib.sha256(canonical).hexdigest()[:32]
 
 
 def envelope(schema: pa.Schema, *, key: tuple[str, ...] = ("id",), has_position: bool = False) -> Envelope:
