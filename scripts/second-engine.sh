@@ -102,7 +102,10 @@ pivoted() {
 answers() { curl --silent --fail --max-time 5 --unix-socket "$socket" http://engine/version 2>/dev/null; }
 
 # Process 1 of the namespaces by the id this machine knows it by; it is the only child of `unshare`.
-first() { pgrep --parent "$(cat "$state/pid" 2>/dev/null || echo 0)" || true; }
+first() {
+  [ -f "$state/pid" ] || return 0
+  pgrep --parent "$(cat "$state/pid")" || true
+}
 
 up() {
   [ -n "$(first)" ] && answers >/dev/null && return
