@@ -51,6 +51,11 @@ class Place:
         return at
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 row`` or ``2,000 rows``, as a message says it; ``noun`` is the singular of a regular one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class WellheadError(Exception):
     """The one family of errors that reaches a user; never raised itself."""
 

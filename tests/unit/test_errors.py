@@ -43,3 +43,12 @@ def test_each_class_has_its_exit_code(kind: type[errors.WellheadError], exit_cod
 )
 def test_a_place_reads_as_an_editor_takes_it(place: errors.Place, text: str) -> None:
     assert str(place) == text
+
+
+def test_a_count_is_told_in_the_number_it_has() -> None:
+    assert [errors.counted(number, "row") for number in (0, 1, 2, 12345)] == [
+        "0 rows",
+        "1 row",
+        "2 rows",
+        "12,345 rows",
+    ]

@@ -9,7 +9,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 
 STILL_RUNNING = Code("WH-CLI-060", "Something runs that cleaning would end.")
 LEFT = Code("WH-CLI-061", "Something could not be removed.")
@@ -36,16 +36,20 @@ def clean(
             known = {run.run_id: run for run in runs.latest(tx, limit=1_000_000)}
             pending = revocations.all_of(tx)
         silent_s = host.settings.lease.ttl_s
-        alive = {
-            run.run_id
-            for run in known.values()
-            if run.status == "running" and (host.clock.now() - run.heartbeat_at).total_seconds() < silent_s
-        }
+        now = host.clock.now()
+        alive = [run for run in known.values() if run.status == "running" and not runs.is_silent(run, silent_s, now)]
         if alive and not force:
             raise ConfigurationError(
-                f"{len(alive)} runs go on: {', '.join(sorted(alive))}",
+                f"{counted(len(alive), 'run')} may still go on",
                 code=STILL_RUNNING,
-                hint="wait for them, cancel them with `wellhead runs cancel`, or give --force",
+                hint="wait for them, or cancel them with `wellhead runs cancel RUN`; where the process is gone, clean "
+                f"again after {output.moment(max(runs.silent_until(run, silent_s) for run in alive))}; --force ends "
+                "every run of every project on this machine",
+                details=tuple(
+                    f"{run.run_id} of {run.connection.name} on {run.host_id}: counts as dead from "
+                    f"{output.moment(runs.silent_until(run, silent_s))} on, unless it speaks before"
+                    for run in alive
+                ),
             )
         root = folders.default_root()
         # A run this registry does not know belongs to another project on the same Engine.
@@ -62,13 +66,14 @@ def clean(
         output.print_json({**output.plain(reaped), "revoked": revoked})
     else:
         output.console().print(
-            f"removed {len(reaped.containers)} containers, {len(reaped.networks)} networks, "
-            f"{len(reaped.folders)} folders, {len(reaped.images)} images; revoked {revoked} tokens",
+            f"removed {counted(len(reaped.containers), 'container')}, {counted(len(reaped.networks), 'network')}, "
+            f"{counted(len(reaped.folders), 'folder')}, {counted(len(reaped.images), 'image')}; "
+            f"revoked {counted(revoked, 'token')}",
             markup=False,
         )
     if reaped.left:
         raise ConfigurationError(
-            f"{len(reaped.left)} things could not be removed",
+            f"{counted(len(reaped.left), 'thing')} could not be removed",
             code=LEFT,
             hint="`docker ps -a` and `docker network ls` show them",
             details=reaped.left,

@@ -15,9 +15,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from wellhead.errors import WellheadError
+
+#: Columns of a table that goes into a file or another program: no line is folded there.
+WIDEST = 10_000
 
 
 def console() -> Console:
@@ -41,12 +45,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         console().print(empty, markup=False)
         return
+    out = console()
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        # The first column is what the next command is given: an id cut in two cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=number == 0 or not out.is_terminal)
     for row in rows:
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    console().print(table)
+    if not out.is_terminal:
+        out.width = max(out.width, Measurement.get(out, out.options.update_width(WIDEST), table).maximum)
+    out.print(table)
 
 
 def print_error(error: WellheadError, run_id: str | None = None) -> None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
-from wellhead.errors import RefusedError, WellheadError
+from wellhead.errors import RefusedError, WellheadError, counted
 
 if TYPE_CHECKING:
     from wellhead.lifecycle.report import Report
@@ -158,16 +158,17 @@ def _tell(report: Report, *, as_json: bool) -> None:
         f"[{colour}]{report.status.value}[/]  {report.connection}  {escape(release)}{held}  run {report.run_id or '-'}"
     )
     for stream in report.streams:
-        line = f"  {stream.name}  {stream.rows:,} rows"
+        line = f"  {stream.name}  {counted(stream.rows, 'row')}"
         if stream.dead_letters:
-            line += f"  {stream.dead_letters:,} dead letters (wellhead deadletters list {report.connection})"
+            line += f"  {counted(stream.dead_letters, 'dead letter')} (wellhead deadletters list {report.connection})"
         out.print(line, markup=False)
         if stream.error is not None:
             output.print_problem(
                 stream.error.code, stream.error.message, place=stream.error.place, hint=stream.error.hint
             )
     if report.egress.get("denied"):
-        out.print(f"  {report.egress['denied']} connections denied (wellhead runs show {report.run_id})", markup=False)
+        denied = counted(report.egress["denied"], "connection")
+        out.print(f"  {denied} denied (wellhead runs show {report.run_id})", markup=False)
     if report.retry_at is not None:
         out.print(f"  come back at {output.moment(report.retry_at)}", markup=False)
     if report.error is not None:

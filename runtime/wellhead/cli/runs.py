@@ -10,7 +10,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 from wellhead.ids import RunId
 
 NO_LOG = Code("WH-CLI-010", "A run left no log on this host.")
@@ -30,7 +30,7 @@ def list_runs(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first; one whose process is gone is called silent once its lease is over."""
     from wellhead import app as services
     from wellhead.connections import key_of
     from wellhead.registry import runs
@@ -38,8 +38,10 @@ def list_runs(
     with services.opened(config) as host, host.database.read() as tx:
         key = key_of(host.settings, connection) if connection else None
         found = runs.latest(tx, key, limit=limit)
+        ttl_s, now = host.settings.lease.ttl_s, host.clock.now()
+    silent = {run.run_id for run in found if runs.is_silent(run, ttl_s, now)}
     if as_json:
-        output.print_json([_document(run) for run in found])
+        output.print_json([{**_document(run), "silent": run.run_id in silent} for run in found])
         return
     output.print_table(
         "",
@@ -49,7 +51,7 @@ def list_runs(
                 run.run_id,
                 run.connection.name,
                 run.kind,
-                run.status,
+                "silent" if run.run_id in silent else run.status,
                 run.outcome.exit_code if run.outcome else None,
                 run.version,
                 output.moment(run.started_at),
@@ -59,6 +61,12 @@ def list_runs(
         ],
         empty="No runs yet.",
     )
+    if silent:
+        output.stderr().print(
+            "silent: the process is gone and its lease is over. `wellhead clean` removes what it left on this machine; "
+            "the connection's next run closes its row and goes on from its last commit.",
+            markup=False,
+        )
 
 
 @app.command()
@@ -71,8 +79,9 @@ def show(run: Run, config: Config = None, as_json: Json = False) -> None:
         found = runs.get(tx, RunId(run))
         events = runs.events(tx, found.run_id)
         audit = egress_audit.of_run(tx, found.run_id)
+        is_silent = runs.is_silent(found, host.settings.lease.ttl_s, host.clock.now())
     if as_json:
-        document = _document(found)
+        document = {**_document(found), "silent": is_silent}
         document["plan"] = found.plan
         document["receipt"] = found.outcome.receipt if found.outcome else None
         document["events"] = [{"at": item.at, "event": item.event, "details": item.details} for item in events]
@@ -84,14 +93,16 @@ def show(run: Run, config: Config = None, as_json: Json = False) -> None:
     out.print(f"connection  {found.connection}", markup=False)
     out.print(f"release     {found.connector_id} {found.version or '-'}  {found.index_digest or ''}", markup=False)
     out.print(f"image       {found.image_id or '-'}", markup=False)
-    out.print(f"status      {found.status}", markup=False)
+    spoke = f", silent since {output.moment(found.heartbeat_at)}" if is_silent else ""
+    out.print(f"status      {found.status}{spoke}", markup=False)
     out.print(
         f"started     {output.moment(found.started_at)}  took {_took(found.started_at, found.finished_at)}",
         markup=False,
     )
     if found.outcome is not None:
         for name, stream in (found.outcome.streams or {}).items():
-            out.print(f"stream      {name}: {stream['rows']} rows, {stream['dead_letters']} dead letters", markup=False)
+            letters = counted(stream["dead_letters"], "dead letter")
+            out.print(f"stream      {name}: {counted(stream['rows'], 'row')}, {letters}", markup=False)
         for step, seconds in (found.outcome.timings or {}).items():
             out.print(f"step        {step:<14} {seconds:8.3f} s", markup=False)
         if found.outcome.failure is not None:

@@ -11,7 +11,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json, Yes
-from wellhead.errors import Code, UsageError
+from wellhead.errors import Code, UsageError, counted
 
 NOT_CONFIRMED = Code("WH-CLI-080", "Something that cannot be undone was not confirmed.")
 NO_STATE_GIVEN = Code("WH-CLI-081", "No state was given to set.")
@@ -87,7 +87,7 @@ def reset(connection: Connection, stream: Stream, yes: Yes = False, config: Conf
     with services.opened(config) as host, host.database.transaction() as tx:
         key = StreamKey(key_of(host.settings, connection), StreamName(stream))
         units = states.reset(tx, key)
-    output.console().print(f"forgot {units} read units of {connection}/{stream}", markup=False)
+    output.console().print(f"forgot {counted(units, 'read unit')} of {connection}/{stream}", markup=False)
 
 
 def _given(text: str) -> bytes:

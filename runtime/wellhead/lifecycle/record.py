@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
-from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError
+from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError, counted
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
@@ -105,7 +105,7 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
         and status in (Status.SUCCEEDED, Status.PARTIAL)
     ):
         error = RefusedError(
-            f"{egress['denied']} connections to hosts outside the policy were denied",
+            f"the fence denied {counted(egress['denied'], 'connection')} to hosts outside the policy",
             code=DENIED_EGRESS,
             hint=f"`wellhead runs show {here.claim.run_id}` lists them; what was read is committed",
         )

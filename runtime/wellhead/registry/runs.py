@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -243,6 +243,19 @@ def latest(
     if kind is not None:
         query = query.where(table.c.kind == kind)
     return [_run(row) for row in tx.execute(query)]
+
+
+def silent_until(run: Run, ttl_s: float) -> datetime:
+    """Return when a run that does not speak again counts as dead: once its lease of ``ttl_s`` seconds is over."""
+    return run.heartbeat_at + timedelta(seconds=ttl_s)
+
+
+def is_silent(run: Run, ttl_s: float, now: datetime) -> bool:
+    """Say whether a run that never reported its end has not spoken for as long as its lease lasts.
+
+    Its process is gone, as far as anybody can tell; its row is closed by the next run of its connection.
+    """
+    return run.status == "running" and silent_until(run, ttl_s) <= now
 
 
 def open_runs(tx: Transaction, connection: ConnectionKey | None = None) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,24 @@ def test_runs_are_listed_shown_and_cancelled(project: Project) -> None:
     project.must("runs", "cancel", RUN)
     unknown = project.call("runs", "show", "nothing")
     assert (unknown.exit_code, unknown.stderr.split()[0]) == (78, "WH-REG-040")
+
+
+def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(project: Project) -> None:
+    project.configure(lease={"ttl_s": 600})
+    alive = project.call("clean")
+    assert (alive.exit_code, alive.stderr.split()[0]) == (78, "WH-CLI-060")
+    assert "1 run may still go on" in alive.stderr
+    assert f"{RUN} of flights on h: counts as dead from " in alive.stderr
+    assert "clean again after 20" in alive.stderr
+    assert answer(project.call("runs", "list", "--json"))[0]["silent"] is False
+    with sqlite3.connect(project.root / ".wellhead" / "registry.db") as database:
+        database.execute("update connector_runs set heartbeat_at = '2026-01-01 00:00:00.000000'")
+    database.close()
+    listed = project.must("runs", "list")
+    assert f"{RUN}  flights     run   silent" in listed.stdout
+    assert "wellhead clean" in listed.stderr
+    assert "running, silent since 2026-01-01 00:00:00Z" in project.must("runs", "show", RUN).stdout
+    assert answer(project.call("runs", "list", "--json"))[0]["silent"] is True
 
 
 def test_dead_letters_are_listed_with_their_reason(project: Project) -> None:
