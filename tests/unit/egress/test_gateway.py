@@ -279,3 +279,16 @@ class TestSplice:
 
         with client, inner, server, outer:
             assert run(main()) == (3, 0, "gateway_closed")
+
+
+def test_a_gateway_that_fails_while_it_takes_a_connection_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[bytes] = []
+    monkeypatch.setattr(gateway, "_to_stdout", lines.append)
+    asking, deaf = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(2))
+    with asking, deaf, socket.create_server(("127.0.0.1", 0)) as names:
+        asking.bind(("127.0.0.1", 0))
+        deaf.bind(("127.0.0.1", 0))
+        # There is something to take, and the kernel refuses to accept it.
+        asking.sendto(b"x", deaf.getsockname())
+        run(gateway.serve(CONFIGURATION, asking, names, deaf))
+    assert [json.loads(line)["kind"] for line in lines] == ["ready", "end"]
