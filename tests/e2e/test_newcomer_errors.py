@@ -129,8 +129,8 @@ MISTAKES = {
     "host not approved": Mistake(
         lambda p: _edit(p, config={"host": "db.example.com"}), 76, "WH-RUN-082", "wellhead connection approve"
     ),
-    "address not granted": Mistake(lambda p: p.configure(network={"grants": []}), 75, "WH-SES-040", "network.grants"),
-    "name unknown": Mistake(_unmapped, 75, "nowhere.invalid:5432: no_address", "network.hosts"),
+    "address not granted": Mistake(lambda p: p.configure(network={"grants": []}), 76, "WH-RUN-056", "network.grants"),
+    "name unknown": Mistake(_unmapped, 78, "nowhere.invalid:5432: no_address", "network.hosts"),
     "secret in the file": Mistake(
         lambda p: _edit(p, secrets={"password": "a-real-password"}), 78, "WH-SEC-001", "vault://"
     ),

@@ -86,8 +86,9 @@ def publish(
     if done.checked is None:
         out.print("  published before with the same bytes", markup=False)
     else:
-        stopped = f" ({done.checked.stopped_by})" if done.checked.stopped_by else ""
-        out.print(f"  tried as far as {done.checked.reached}{stopped}; it kept nothing", markup=False)
+        out.print(f"  tried without a connection, as far as {done.checked.reached}; it kept nothing", markup=False)
+        if done.checked.stopped_by:
+            out.print(f"    beyond that it needs one: {done.checked.stopped_by}", markup=False)
     if done.points_channel:
         out.print(f"  channel {channel} points to it", markup=False)
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
-from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError, counted
+from wellhead.errors import (
+    Code,
+    ConfigurationError,
+    FatalError,
+    RefusedError,
+    ThrottledError,
+    TransientError,
+    WellheadError,
+    counted,
+)
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
@@ -25,10 +34,17 @@ if TYPE_CHECKING:
 
 DENIED_EGRESS = Code("WH-RUN-055", "A run was denied connections, and `egress.on_denied` is `fail`.")
 
+NOTHING_REACHED = Code("WH-RUN-056", "All a run wanted to reach was denied, and will be the next time.")
+
 RECEIPT_VERSION = 1
 
 #: Of the denied contacts, how many an error names; `runs show` has them all.
 MAX_DENIALS = 5
+
+#: Denials that a later try may not meet with; every other one stays until a person changes something.
+PASSING = frozenset({"resolver_failed", "too_many_connections", "audit_full"})
+#: The denial of a name that no resolver knows.
+UNKNOWN_NAME = "no_address"
 
 #: Exit status of a run in which some streams failed and others did not.
 PARTIAL = 3
@@ -91,10 +107,12 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
 
     A run that lost its lease stores nothing: its row belongs to whoever found it dead.
     """
-    status, exit_code, error = _judge(ending)
     with here.host.database.read() as tx:
         contacts = egress_audit.of_run(tx, here.claim.run_id)
         states = {(unit.stream.stream, unit.unit): unit for unit in run_state.all_of(tx, here.claim.connection)}
+    if ending.error is not None and ending.stopped is None:
+        ending = replace(ending, error=lasting(ending.error, contacts))
+    status, exit_code, error = _judge(ending)
     egress = {
         "allowed": sum(contact.verdict == "allow" for contact in contacts),
         "denied": sum(contact.verdict == "deny" for contact in contacts),
@@ -153,6 +171,26 @@ def unrecorded(
         bronze_path=None if plan is None else str(plan.bronze_path),
         timings=here.timeline.seconds(),
         error=_reported(here, error),
+    )
+
+
+def lasting(error: WellheadError, contacts: Sequence[egress_audit.Contact]) -> WellheadError:
+    """Return what lies behind a source that "is not available": a denial that trying again would only meet again.
+
+    Where one connection was let through, or one denial may pass by itself, the connector knows best.
+    """
+    if not isinstance(error, TransientError) or isinstance(error, ThrottledError) or not contacts:
+        return error
+    if any(contact.verdict == "allow" or contact.reason in PASSING for contact in contacts):
+        return error
+    is_unknown = all(contact.reason == UNKNOWN_NAME for contact in contacts)
+    kind = ConfigurationError if is_unknown else RefusedError
+    why = "no resolver knows the name" if is_unknown else "the fence denies it"
+    names = dict.fromkeys(f"{contact.host}:{contact.port}" for contact in contacts)
+    return kind(
+        f"nothing was reached of {', '.join(list(names)[:MAX_DENIALS])}: {why} ({error.message})",
+        code=NOTHING_REACHED,
+        hint="see that the connection's file names the right host" if is_unknown else None,
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from wellhead.lifecycle.record import MAX_DENIALS, _with_denials
+import pytest
+
+from wellhead.errors import Code, ThrottledError, TransientError, WellheadError
+from wellhead.lifecycle.record import MAX_DENIALS, NOTHING_REACHED, _with_denials, lasting
 from wellhead.lifecycle.report import ErrorReport
 from wellhead.registry.egress_audit import Contact
 
@@ -26,6 +29,36 @@ def test_an_error_names_each_denied_host_once_and_the_way_to_open_it() -> None:
 
 def test_an_error_without_a_denial_stays_as_it_is() -> None:
     assert _with_denials(ERROR, [_contact("api.test", "allow", "listed")]) is ERROR
+
+
+TRANSIENT = TransientError("could not connect", code=Code("WH-TST-001", "A test's own."))
+THROTTLED = ThrottledError("later", code=Code("WH-TST-001", "A test's own."))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "exit_code"),
+    [(["no_address"], 78), (["no_address", "no_address"], 78), (["private"], 76), (["no_address", "private"], 76)],
+)
+def test_denials_that_stay_are_nothing_to_try_again(reasons: list[str], exit_code: int) -> None:
+    found = lasting(TRANSIENT, [_contact("db.test", "deny", reason) for reason in reasons])
+    assert (found.exit_code, found.code) == (exit_code, NOTHING_REACHED)
+    assert "db.test:5432" in found.message
+    assert "could not connect" in found.message
+
+
+@pytest.mark.parametrize(
+    ("error", "contacts"),
+    [
+        (TRANSIENT, []),
+        (TRANSIENT, [("deny", "resolver_failed")]),
+        (TRANSIENT, [("deny", "no_address"), ("allow", "listed")]),
+        (THROTTLED, [("deny", "no_address")]),
+    ],
+)
+def test_what_may_pass_by_itself_is_left_to_be_tried_again(
+    error: WellheadError, contacts: list[tuple[str, str]]
+) -> None:
+    assert lasting(error, [_contact("db.test", *contact) for contact in contacts]) is error
 
 
 def test_a_scan_of_many_hosts_is_not_listed_whole() -> None:
