@@ -1,4 +1,7 @@
-"""How results and errors look: the one place that renders."""
+"""How results and errors look: the one place that renders.
+
+rich is imported by what prints with it: a scheduler's ``run --json --quiet`` does not, and starts a moment sooner.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,12 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from wellhead.errors import WellheadError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Columns of a table that goes into a file or another program: no line is folded there.
 WIDEST = 10_000
@@ -26,11 +27,15 @@ WIDEST = 10_000
 
 def console() -> Console:
     """Return the console of standard output; colour only on a terminal and without NO_COLOR."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
 def stderr() -> Console:
     """Return the console of standard error."""
+    from rich.console import Console
+
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
@@ -45,6 +50,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         console().print(empty, markup=False)
         return
+    from rich.markup import escape
+    from rich.measure import Measurement
+    from rich.table import Table
+
     out = console()
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
@@ -79,6 +88,8 @@ def print_problem(
     run_id: str | None = None,
 ) -> None:
     """Print an error from its parts, as `print_error` does."""
+    from rich.markup import escape
+
     out = stderr()
     out.print(f"[bold red]{code}[/] {escape(message)}")
     if place and place not in message:

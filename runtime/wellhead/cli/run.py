@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
@@ -150,6 +149,8 @@ class _Display:
 
 def _tell(report: Report, *, as_json: bool) -> None:
     """Print the last screen: to standard output for a person, to standard error beside a JSON document."""
+    from rich.markup import escape
+
     out = output.stderr() if as_json else output.console()
     colour = "green" if report.exit_code == 0 else "yellow" if report.exit_code in (3, 75) else "red"
     release = "" if report.release is None else f"{report.release['id']} {report.release['version']}"

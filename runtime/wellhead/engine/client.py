@@ -216,11 +216,10 @@ class Engine:
             _dial(address)
             # Threads share it: the pool must hold as many connections as followers and requests may be open.
             api = docker.APIClient(version="auto", timeout=DEADLINE_S, num_pools=32, **environment)
-            version = api.version(api_version=False)
             told = api.info()
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
             raise _unreachable(address, exc) from exc
-        number = str(version["Version"])
+        number = str(told["ServerVersion"])
         if _version(number) < OLDEST:
             api.close()
             raise ConfigurationError(
@@ -230,7 +229,7 @@ class Engine:
             )
         info = EngineInfo(
             version=number,
-            api_version=str(version["ApiVersion"]),
+            api_version=api.api_version,
             os=str(told.get("OperatingSystem", "")),
             architecture=str(told.get("Architecture", "")),
             runtimes=tuple(sorted(told.get("Runtimes") or ())),

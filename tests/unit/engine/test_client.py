@@ -23,7 +23,7 @@ class OldEngine(BaseHTTPRequestHandler):
     """Answers as an Engine of 2018 does."""
 
     def do_GET(self) -> None:
-        body = json.dumps({"Version": "18.09.1", "ApiVersion": "1.39", "OperatingSystem": "Debian"}).encode()
+        body = json.dumps({"ServerVersion": "18.09.1", "ApiVersion": "1.39", "OperatingSystem": "Debian"}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
