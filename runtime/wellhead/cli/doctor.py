@@ -87,6 +87,21 @@ def _registry(host: App) -> Finding:
 
 
 def _store(host: App) -> Finding:
+    from wellhead.images import layout, store
+
+    lacking = []
+    for connector, version in store.releases(host.layout):
+        found = host.layout.named(layout.name_of(connector, version))
+        if found is not None and store.missing(host.layout, found):
+            lacking.append(f"{connector} {version}")
+    if lacking:
+        return Finding(
+            "store",
+            False,
+            f"{host.layout.path} lacks parts of {', '.join(lacking)}",
+            "restore the folder, or publish the same sources again; only an Engine that has loaded an image already "
+            "can still run it. `wellhead catalog verify` names the part",
+        )
     if host.remote is not None:
         host.remote.greet()
     also = "" if host.remote is None else f"; {host.remote.where} answers"

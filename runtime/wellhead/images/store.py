@@ -164,6 +164,20 @@ def copy_index(source: Store, target: Store, connector: ConnectorId, digest: Dig
     return Copied((*said, release), moved)
 
 
+def missing(shelf: Shelf, found: Descriptor, depth: int = 0) -> tuple[Descriptor, ...]:
+    """Return what a shelf lacks of a document and all below it, without reading what is large.
+
+    Raises:
+        RefusedError: a document that is there is changed or too large (WH-IMG-012 to 014).
+    """
+    if not shelf.holds(found):
+        return (found,)
+    if found.media_type not in (layout.INDEX, layout.MANIFEST) or depth > _DEPTH:
+        return ()
+    below = layout.children(shelf.document(found.digest, f"document {found.digest}"))
+    return tuple(each for child in below for each in missing(shelf, child, depth + 1))
+
+
 def hold(
     remote: Store | None, local: layout.Layout, connector: ConnectorId, version: str, digest: Digest
 ) -> layout.Layout:

@@ -53,6 +53,15 @@ def test_a_release_is_named_only_when_all_of_it_is_there(tmp_path: Path) -> None
     assert target.names() == ()
 
 
+def test_what_a_release_lacks_is_named(tmp_path: Path) -> None:
+    kept = Layout.create(tmp_path / "a")
+    lost = b"the last layer"
+    found = release(kept, "1.0.0", (b"the first", lost))
+    assert store.missing(kept, found) == ()
+    (kept.path / "blobs/sha256" / layout.digest_of(lost).removeprefix("sha256:")).unlink()
+    assert [part.digest for part in store.missing(kept, found)] == [layout.digest_of(lost)]
+
+
 def test_a_document_may_not_be_made_of_itself_without_end(tmp_path: Path) -> None:
     source = Layout.create(tmp_path / "a")
     document = source.put(b'{"manifests": []}', layout.INDEX)
