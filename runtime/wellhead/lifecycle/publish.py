@@ -1,10 +1,9 @@
 """The order of a release, which nothing else knows.
 
-    lint → assemble → check the image → sign → verify as a run would → name in the store → send to the registry that
-    is the store of others → register → point a channel
+    lint → diff → assemble → check the image → sign → verify as a run would → name in the store → send to the registry
+    that is the store of others → register → point a channel
 
 Until it is named and registered nobody can resolve it; what was put into the store before is only bytes without a name.
-The comparison with the previous version stands between lint and assemble once there is one.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Trust
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.clock import Clock
+from wellhead.compat import judge
 from wellhead.engine.client import Engine
 from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.ids import ConnectorId
 from wellhead.images import build, layout, saved, store
 from wellhead.images.build import Built, Inputs
 from wellhead.images.store import Store
@@ -29,8 +30,9 @@ from wellhead.lifecycle.check import Checked
 from wellhead.manifest import lint, load
 from wellhead.manifest.lint import Finding
 from wellhead.manifest.load import LoadedManifest
+from wellhead.manifest.model import Manifest
 from wellhead.registry import alerts, catalog_events, channels, definitions
-from wellhead.registry.database import Database
+from wellhead.registry.database import Database, Transaction
 from wellhead.registry.definitions import PlatformImage, Release
 from wellhead.runners.docker import DockerRunner
 
@@ -76,13 +78,14 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
         image: id or name of an image built with the connector's Dockerfile, to publish instead of one of ours.
 
     Raises:
-        ConfigurationError: the manifest is wrong (WH-DOC-…) or unsound (WH-CAT-052), or the image cannot be made or
-            does not come up.
+        ConfigurationError: the manifest is wrong (WH-DOC-…) or unsound (WH-CAT-052), its version says less than what
+            changed (WH-CMP-…), or the image cannot be made or does not come up.
         RefusedError: the version is known with other bytes (WH-REG-020), the image keeps state or loosens the sandbox
             (WH-CAT-035, 050), or the key is not one trust.yaml names for the namespace (WH-CAT-010, 021).
     """
     loaded = load.load(connector)
     warnings = require_sound(loaded)
+    _require_fitting_version(here, loaded)
     built = _assemble(here, connector, loaded, image)
     checked = None if _is_known(here, built) else _check(here, built)
     verify.attach(here.store, statement_of(built), here.key)
@@ -112,6 +115,36 @@ def require_sound(loaded: LoadedManifest) -> tuple[Finding, ...]:
             details=tuple(f"{finding.place}: {finding.code} {finding.message}" for finding in errors),
         )
     return tuple(findings)
+
+
+def previous(tx: Transaction, manifest: Manifest) -> Manifest | None:
+    """Return the manifest a release is compared with: of the highest version below that people may still be given."""
+    connector, version = ConnectorId(manifest.metadata.id), manifest.metadata.version
+    given = {one.version: one for one in definitions.all_of(tx, connector) if one.status in ("active", "deprecated")}
+    below = judge.previous(version, given)
+    return None if below is None else Manifest.model_validate(dict(given[below].manifest))
+
+
+def _require_fitting_version(here: Publisher, loaded: LoadedManifest) -> None:
+    """Refuse a version that says less than what changed; one that is known was judged when it was new."""
+    manifest = loaded.manifest
+    with here.database.read() as tx:
+        if definitions.find(tx, ConnectorId(manifest.metadata.id), manifest.metadata.version) is not None:
+            return
+        before = previous(tx, manifest)
+    if before is None:
+        return
+    verdict = judge.judge(before, loaded)
+    if verdict.findings:
+        first = verdict.findings[0]
+        raise ConfigurationError(
+            f"{manifest.metadata.version} does not fit what changed since {verdict.against} "
+            f"({len(verdict.findings)} findings), the first: {first.message}",
+            code=first.code,
+            hint=first.hint,
+            place=first.place,
+            details=tuple(f"{finding.place}: {finding.code} {finding.message}" for finding in verdict.findings),
+        )
 
 
 def statement_of(built: Built) -> Statement:

@@ -1,0 +1,155 @@
+"""Which version a change asks for, and what the author is told when it is too small."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from semver import Version
+
+from tests.unit.compat.test_diff import EGRESS, EXAMPLE, PROPERTIES, changed, manifest
+from wellhead.compat import judge
+from wellhead.compat.change import SEVERITIES, Severity
+from wellhead.errors import ConfigurationError
+from wellhead.manifest import load
+from wellhead.manifest.versions import Range
+
+
+def verdict(now: Any, was: Any = EXAMPLE) -> judge.Verdict:
+    # One key a line, so that every finding has a line of its own to name.
+    return judge.judge(manifest(was), load.parse(json.dumps(now, indent=1).encode(), "manifest.yaml"))
+
+
+def told(now: Any, was: Any = EXAMPLE) -> list[tuple[str, str]]:
+    return [(finding.code.name, finding.message) for finding in verdict(now, was).findings]
+
+
+def version(text: str) -> tuple[tuple[str, str], str]:
+    return ("metadata", "version"), text
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ("1.4.2", "1.4.3", "patch"),
+        ("1.4.2", "1.5.0", "minor"),
+        ("1.4.2", "1.5.3", "minor"),
+        ("1.4.2", "2.0.0", "major"),
+        ("1.4.2", "2.0.0-rc.1", "major"),
+        ("1.4.2", "1.4.3-rc.1", "patch"),
+        ("0.4.2", "0.4.3", "minor"),
+        ("0.4.2", "0.5.0", "major"),
+        ("0.0.2", "0.0.3", "major"),
+        ("1.5.0-rc.1", "1.5.0-rc.2", "major"),
+        ("1.4.2", "1.4.2", None),
+        ("1.4.2", "1.4.2-rc.1", None),
+        ("1.4.2", "1.3.9", None),
+    ],
+)
+def test_a_step_promises_what_ranges_make_of_it(was: str, now: str, expected: Severity | None) -> None:
+    assert judge.step(was, now) == expected
+
+
+VERSIONS = st.builds(lambda a, b, c: str(Version(a, b, c)), *[st.integers(0, 3)] * 3)
+
+
+@given(VERSIONS, VERSIONS)
+def test_a_step_is_major_exactly_where_it_leaves_the_caret(was: str, now: str) -> None:
+    found = judge.step(was, now)
+    if found is not None:
+        assert (found == "major") is not Range.parse(f"^{was}").admits(Version.parse(now))
+
+
+@given(VERSIONS, st.sampled_from(SEVERITIES))
+def test_the_version_that_is_asked_for_is_enough(was: str, severity: Severity) -> None:
+    found = judge.step(was, judge.wanted(was, severity))
+    assert found is not None
+    assert SEVERITIES.index(found) >= SEVERITIES.index(severity)
+
+
+def test_a_step_that_is_too_small_names_the_change_its_line_and_the_version_needed() -> None:
+    now = changed(version("1.4.3"), ((*EGRESS, "+"), {"host": "cdn.harbor.example"}))
+    (finding,) = verdict(now).findings
+    assert finding.code is judge.TOO_SMALL
+    assert finding.message == "reaches cdn.harbor.example:443: minor since 1.4.2, and 1.4.3 is a patch step"
+    assert finding.hint == "raise metadata.version to 1.5.0, or take the change back"
+    assert finding.place.file == "manifest.yaml"
+    assert finding.place.field == "network.egress.4"
+    lines = json.dumps(now, indent=1).splitlines()
+    assert "cdn.harbor.example" in lines[(finding.place.line or 0) : (finding.place.line or 0) + 1][0]
+
+
+def test_the_right_step_has_no_findings() -> None:
+    assert told(changed(version("1.4.3"), (("metadata", "title"), "Harbor"))) == []
+    assert told(changed(version("1.5.0"), ((*EGRESS, "+"), {"host": "cdn.harbor.example"}))) == []
+    assert told(changed(version("1.4.3"))) == []
+
+
+def test_behind_a_leading_zero_the_minor_number_breaks() -> None:
+    was = changed(version("0.4.2"), (("compatibility", "breaking"), []), (("compatibility", "rollback_floor"), "0.1.0"))
+    gone = changed(((*PROPERTIES, "label"), ...), base=was)
+    ((code, message),) = told(changed(version("0.4.3"), base=gone), was)
+    assert (code, message) == (
+        "WH-CMP-001",
+        "config.label is gone: major since 0.4.2, and 0.4.3 is a minor step",
+    )
+    assert [code for code, _ in told(changed(version("0.5.0"), base=gone), was)] == ["WH-CMP-004"]
+
+
+def test_a_change_without_a_newer_version_is_refused_and_the_same_again_is_not() -> None:
+    assert [code for code, _ in told(changed((("metadata", "title"), "Harbor")))] == ["WH-CMP-003"]
+    assert told(EXAMPLE) == []
+
+
+BREAKING = {"version": "2.0.0", "summary": "label went", "action": "reconfigure"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "is_enough"),
+    [
+        ([], False),
+        ([BREAKING], True),
+        ([BREAKING | {"version": "1.0.0"}], False),
+        ([BREAKING | {"action": "none"}], False),
+        ([BREAKING | {"streams": ["deals"]}], True),
+    ],
+)
+def test_a_breaking_change_is_described_with_what_to_do(entries: list[Any], is_enough: bool) -> None:
+    now = changed(version("2.0.0"), ((*PROPERTIES, "label"), ...), (("compatibility", "breaking"), entries))
+    assert ([code for code, _ in told(now)] == []) is is_enough
+
+
+@pytest.mark.parametrize(("streams", "is_enough"), [([], True), (["accounts"], True), (["deals"], False)])
+def test_a_description_speaks_of_the_stream_that_breaks(streams: list[str], is_enough: bool) -> None:
+    entry = BREAKING | {"action": "refresh_streams", "streams": streams}
+    now = changed(
+        version("2.0.0-rc.1"), (("streams", 0, "primary_key"), ["key"]), (("compatibility", "breaking"), [entry])
+    )
+    # A prerelease tells of the release it leads to, or of itself.
+    now["compatibility"]["breaking"][0]["version"] = "2.0.0-rc.1"
+    assert (told(now) == []) is is_enough
+
+
+def test_two_connectors_are_not_compared() -> None:
+    with pytest.raises(ConfigurationError, match="acme/other") as caught:
+        verdict(changed((("metadata", "id"), "acme/other")))
+    assert caught.value.code is judge.OTHER_CONNECTOR
+
+
+@pytest.mark.parametrize(
+    ("version", "published", "expected"),
+    [
+        ("1.4.2", [], None),
+        ("1.4.2", ["1.4.2", "1.5.0"], None),
+        ("1.4.2", ["1.2.0", "1.10.0", "1.4.1", "0.9.0"], "1.4.1"),
+        ("1.11.0", ["1.2.0", "1.10.0"], "1.10.0"),
+        ("2.0.0", ["1.9.0", "2.0.0-rc.1"], "1.9.0"),
+    ],
+)
+def test_the_previous_release_is_the_highest_below_that_promised_something(
+    version: str, published: list[str], expected: str | None
+) -> None:
+    assert judge.previous(version, published) == expected
