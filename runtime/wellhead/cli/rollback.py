@@ -1,10 +1,10 @@
-"""``wellhead rollback``: go back to an earlier release and hold it, for one connection or a whole connector."""
+"""``wellhead rollback``: go back to an earlier release: a connection, a tenant, a channel or a whole connector."""
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from wellhead.cli.options import Config, Connection, Json
 if TYPE_CHECKING:
     from wellhead.lifecycle import rollback
 
+BY_HAND = "rolled back by hand"
+
 app = typer.Typer(no_args_is_help=True, help="Go back to an earlier release and hold it.")
 
 To = Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Default: the release before the current one.")]
@@ -21,12 +23,20 @@ Reason = Annotated[str, typer.Option(help="Why; shown wherever the hold is.")]
 Until = Annotated[datetime | None, typer.Option(help="When the hold ends by itself; UTC where no zone is given.")]
 
 
+State = Annotated[
+    Literal["keep", "restore"],
+    typer.Option(help="Where the older release cannot read the state: refuse, or go back to a checkpoint it can read."),
+]
+Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="Connector, as `catalog list` names it.")]
+
+
 @app.command("connection")
 def one(
     connection: Connection,
     to: To = None,
-    reason: Reason = "rolled back by hand",
+    reason: Reason = BY_HAND,
     until: Until = None,
+    state: State = "keep",
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -37,15 +47,62 @@ def one(
 
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
-        _tell([rollback.connection(host.host(), file, _order(reason, to, until))], as_json=as_json)
+        _tell([rollback.connection(host.host(), file, _order(reason, to, until, state))], as_json=as_json)
+
+
+@app.command("tenant")
+def tenants(
+    tenant: Annotated[str, typer.Argument(help="Whose connections.")],
+    connector: Connector,
+    to: To = None,
+    reason: Reason = BY_HAND,
+    until: Until = None,
+    state: State = "keep",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Hold every connection a tenant has of one connector at an earlier release."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle import rollback
+
+    with services.opened(config) as host:
+        files = connections.load_all(host.settings, os.environ)
+        order = _order(reason, to, until, state)
+        _tell(rollback.tenant(host.host(), tenant, ConnectorId(connector), files, order), as_json=as_json)
+
+
+@app.command("channel")
+def channels(
+    connector: Connector,
+    channel: Annotated[str, typer.Argument(help="Which channel.")],
+    to: To = None,
+    reason: Reason = BY_HAND,
+    state: State = "keep",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Point a channel back to an earlier release; the connections that resolve within it follow, unheld."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.ids import ConnectorId
+    from wellhead.lifecycle import rollback
+
+    with services.opened(config) as host:
+        files = connections.load_all(host.settings, os.environ)
+        order = _order(reason, to, None, state)
+        backs = rollback.channel(host.host(), ConnectorId(connector), channel, files, order)
+        _tell(backs, as_json=as_json, held=False)
 
 
 @app.command("connector")
 def every(
-    connector: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="Connector, as `catalog list` names it.")],
+    connector: Connector,
     to: To = None,
-    reason: Reason = "rolled back by hand",
+    reason: Reason = BY_HAND,
     until: Until = None,
+    state: State = "keep",
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -57,26 +114,32 @@ def every(
 
     with services.opened(config) as host:
         files = connections.load_all(host.settings, os.environ)
-        order = _order(reason, to, until)
+        order = _order(reason, to, until, state)
         _tell(rollback.connector(host.host(), ConnectorId(connector), files, order), as_json=as_json)
 
 
-def _order(reason: str, to: str | None, until: datetime | None) -> rollback.Order:
+def _order(reason: str, to: str | None, until: datetime | None, state: Literal["keep", "restore"]) -> rollback.Order:
     from wellhead.lifecycle import rollback
 
-    return rollback.Order(
-        output.who(), reason, to, None if until is None else until.replace(tzinfo=until.tzinfo or UTC)
-    )
+    ends = None if until is None else until.replace(tzinfo=until.tzinfo or UTC)
+    return rollback.Order(output.who(), reason, to, ends, state)
 
 
-def _tell(backs: list[rollback.Back], *, as_json: bool) -> None:
+def _tell(backs: list[rollback.Back], *, as_json: bool, held: bool = True) -> None:
     if as_json:
         output.print_json([output.plain(back) for back in backs])
         return
+    print_line = output.console().print
     for back in backs:
         name = back.connection.name
-        output.console().print(f"{name}: {back.before or 'never run'} → {back.to}, held", markup=False)
+        print_line(f"{name}: {back.before or 'never run'} → {back.to}{', held' if held else ''}", markup=False)
+        for stream in back.restored:
+            print_line(
+                f"  {stream.stream.stream} goes on from its last checkpoint of version {stream.state_version}: "
+                f"{stream.rows_again} rows are read again",
+                markup=False,
+            )
     if not backs:
-        output.console().print("No connection uses it; its channels were taken back.", markup=False)
-    else:
-        output.console().print("Let go with: wellhead hold release CONNECTION", markup=False)
+        print_line("No connection uses it; its channels were taken back.", markup=False)
+    elif held:
+        print_line("Let go with: wellhead hold release CONNECTION", markup=False)

@@ -13,7 +13,7 @@ from wellhead import failpoints
 from wellhead.errors import TransientError
 from wellhead.ids import WHOLE_STREAM
 from wellhead.lifecycle.claim import Claim
-from wellhead.registry import connections, deadletters, generations, run_state, segments
+from wellhead.registry import checkpoints, connections, deadletters, generations, run_state, segments
 from wellhead.registry.database import OUTCOME_UNKNOWN, Database, Transaction
 
 
@@ -62,6 +62,7 @@ def _write(tx: Transaction, claim: Claim, before: run_state.UnitState, work: Wor
     # Invariant 2: one transaction is the commit. Invariant 7: whoever holds the highest epoch commits, and nobody else,
     # whatever the clocks say.
     connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
+    _keep(tx, before, work.checkpoint.state_version)
     unit = run_state.advance(tx, before, epoch=claim.epoch, checkpoint=work.checkpoint)
     row = None if work.segment is None else segments.commit(tx, work.segment)
     if work.rejected:
@@ -72,6 +73,15 @@ def _write(tx: Transaction, claim: Claim, before: run_state.UnitState, work: Wor
     if work.checkpoint.complete:
         _complete(tx, claim, unit)
     return Committed(unit, row)
+
+
+def _keep(tx: Transaction, before: run_state.UnitState, state_version: int) -> None:
+    """Keep the last checkpoint of a format that is being left: an older release may have to go on from it."""
+    if before.unit == WHOLE_STREAM and before.state and before.state_version != state_version:
+        checkpoints.keep(
+            tx,
+            checkpoints.Kept(before.stream, before.state_version, before.state, before.generation, before.rows_total),
+        )
 
 
 def _complete(tx: Transaction, claim: Claim, unit: run_state.UnitState) -> None:

@@ -16,7 +16,6 @@ from wellhead.ids import ConnectorId, Digest
 from wellhead.registry.database import Transaction
 from wellhead.registry.tables import channels as table
 
-
 Kind = Literal["promote", "back", "halt"]
 
 

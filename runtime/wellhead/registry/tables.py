@@ -3,7 +3,7 @@
     connector_definitions   releases we know                with channels, catalog_events
     tenant_connections      connections, each with lease    with approvals
     connector_runs          one row a claim                 with run_events, pending_revocations, egress_audit
-    connector_run_state     one row a read unit             with generations, segments, dead_letters
+    connector_run_state     one row a read unit             with kept_checkpoints, generations, segments, dead_letters
     stream_registry         versions of a stream's schema   with compat_alerts
 
 Times are stored in UTC and come back aware. Bytes that must come back unchanged are stored as bytes, documents as JSON.
@@ -306,6 +306,18 @@ connector_run_state = Table(
     Column("rows_generation", BigInteger, nullable=False),
     Column("rejected_total", BigInteger, nullable=False),
     Column("updated_at", Utc, nullable=False),
+)
+
+kept_checkpoints = Table(
+    "kept_checkpoints",
+    metadata,
+    *_connection(primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("state_version", Integer, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("rows_total", BigInteger, nullable=False),
+    Column("kept_at", Utc, nullable=False),
 )
 
 generations = Table(

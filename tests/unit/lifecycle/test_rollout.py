@@ -47,7 +47,7 @@ class Catalog:
         self.ran = 0
         self.host = cast("Host", self)
 
-    def publish(self, *versions: str, to: str = "stable") -> None:
+    def publish(self, *versions: str, to: str = "stable", **sections: Any) -> None:
         with self.database.transaction() as tx:
             for version in versions:
                 digest = Digest(f"sha256:{version}")
@@ -55,7 +55,14 @@ class Catalog:
                 definitions.register(
                     tx,
                     Release(
-                        CONNECTOR, version, digest, "00", {PLATFORM: image}, MANIFEST.document.data, "k", self.clock.at
+                        CONNECTOR,
+                        version,
+                        digest,
+                        "00",
+                        {PLATFORM: image},
+                        {**MANIFEST.document.data, **sections},
+                        "k",
+                        self.clock.at,
                     ),
                 )
                 if to:
@@ -63,13 +70,13 @@ class Catalog:
                         tx, CONNECTOR, to, version=version, index_digest=digest, who="ci", reason="published"
                     )
 
-    def connect(self, count: int) -> list[ConnectionFile]:
+    def connect(self, count: int, tenant: str = "acme") -> list[ConnectionFile]:
         with self.database.transaction() as tx:
-            return [self._file(tx, f"orders-{number}") for number in range(count)]
+            return [self._file(tx, tenant, f"orders-{number}") for number in range(count)]
 
-    def _file(self, tx: Transaction, name: str) -> ConnectionFile:
+    def _file(self, tx: Transaction, tenant: str, name: str) -> ConnectionFile:
         said: dict[str, Any] = {"name": name, "connector": CONNECTOR, "version": "^1", "streams": [{"name": "rows"}]}
-        key = ConnectionKey("acme", "default", name)
+        key = ConnectionKey(tenant, "default", name)
         connections.onboard(
             tx, key, connector_id=CONNECTOR, version_range="^1", channel="stable", enabled=True, file_sha256=""
         )
