@@ -395,12 +395,13 @@ class Fencer:
         self._root = root if root is not None else folders.default_root()
 
     @contextmanager
-    def fence(self, labels: Labels, policy: Policy) -> Iterator[Fence]:
+    def fence(self, labels: Labels, policy: Policy, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Fence]:
         """Put up a fence and lend it until the block ends; a policy that opens nothing needs none.
 
         Args:
             labels: whose run it is; the role is set here.
             policy: what it may reach.
+            meanwhile: done while the gateway starts.
 
         Raises:
             ConfigurationError: too many hosts (WH-EGR-004), the outbound network (WH-EGR-003), or the gateway did not
@@ -440,7 +441,7 @@ class Fencer:
             container = self._engine.create(_spec(f"{name}-gw", image_id, labels, network_id, subnet, policy_file))
             standing.callback(container.remove)
             self._engine.connect_network(outbound, container)
-            container.start()
+            container.start(meanwhile)
             watch = standing.enter_context(_Follower(container))
             watch.await_ready()
             yield Fence(Attachment(network_id, str(subnet[3]), str(subnet[2]), resolv_conf), container, watch)

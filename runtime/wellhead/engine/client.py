@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
@@ -96,12 +97,18 @@ class Container:
         self.id = container_id
         self.name = name
 
-    def start(self) -> None:
-        """Start it.
+    def start(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start it, and do ``meanwhile`` in this thread while the Engine works at it.
 
         Raises:
             ConfigurationError: its program cannot be started, or a mount or limit is wrong (WH-ENG-004).
         """
+        with ThreadPoolExecutor(1, thread_name_prefix="start") as starting:
+            start = starting.submit(self._start)
+            meanwhile()
+            start.result()
+
+    def _start(self) -> None:
         with _translated(f"start container {self.name}"):
             self._api.start(self.id)
 

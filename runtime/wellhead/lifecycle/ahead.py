@@ -1,7 +1,8 @@
-"""Imports that a run needs only once its connector is there, made while the Engine starts it.
+"""Imports that a run needs only once its connector is there, made while the Engine starts the run's first container.
 
 Arrow, gRPC and what rests on them take as long to import as a container takes to start; on two processors the one hides
-the other. So no step before ``launch`` imports them, and `lifecycle.run` names the steps after it where it calls them.
+the other. So no step before ``fence`` imports them, and `lifecycle.run` names the steps after ``launch`` where it calls
+them. Where there is a gateway they are imported behind it, and the connector then has both processors to itself.
 """
 
 from __future__ import annotations

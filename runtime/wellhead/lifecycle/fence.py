@@ -10,6 +10,7 @@ from wellhead.egress.network import AuditRecord, Fence
 from wellhead.egress.policy import Policy
 from wellhead.engine.container import GATEWAY, Attachment, Labels
 from wellhead.errors import WellheadError
+from wellhead.lifecycle import ahead
 from wellhead.lifecycle.host import Run
 from wellhead.registry import egress_audit
 from wellhead.telemetry.logs import Level
@@ -29,7 +30,7 @@ def fenced(here: Run, policy: Policy) -> Iterator[Attachment | None]:
         return
     claim = here.claim
     labels = Labels(claim.run_id, claim.host_id, claim.epoch, str(claim.connection), GATEWAY)
-    with here.host.fencer().fence(labels, policy) as fence:
+    with here.host.fencer().fence(labels, policy, meanwhile=ahead.import_later_steps) as fence:
         failpoints.reach("network_made")
         is_told = False
         try:

@@ -14,7 +14,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,10 +153,7 @@ class DockerRunner:
         with folders.socket_folder(self._engine, self._root, labels, self._sweeper or launch.image_id) as folder:
             container = self._engine.create(_spec(launch, labels, folder))
             try:
-                with ThreadPoolExecutor(1, thread_name_prefix="start") as starting:
-                    start = starting.submit(container.start)
-                    meanwhile()
-                    start.result()
+                container.start(meanwhile)
                 socket_path = folder.path / folders.SOCKET_NAME
                 with _Watch(folder.path, container) as watch:
                     _await_socket(container, socket_path, launch.start_s, watch)

@@ -80,7 +80,8 @@ class Fencer:
     attachment: None = None
 
     @contextmanager
-    def fence(self, labels: object, policy: Policy) -> Iterator[Fencer]:
+    def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Fencer]:
+        meanwhile()
         self.world.tape.append("fenced")
         try:
             yield self
