@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PY := .venv/bin/python
 PYTEST := .venv/bin/pytest
+# Where it is set, every run would rewrite and compile all tests again, and every program they start itself.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/uv/bin:/usr/sbin:/sbin
 
 # The slices of the suite: every test is in exactly one (tests/architecture/test_suite.py proves it).

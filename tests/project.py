@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from ruamel.yaml import YAML
 
+from tests import warm
 from tests.parts import ROOT
 
 WELLHEAD = Path(sys.executable).parent / "wellhead"
@@ -38,7 +39,8 @@ class Outcome:
     exit_code: int
     stdout: str
     stderr: str
-    peak_memory_kib: int
+    peak_memory_kib: int | None
+    """None where it was not measured."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -166,9 +168,26 @@ class Project:
         """Make a project with the same releases, keys and settings, and nothing that ever ran."""
         root = folder / "project"
         shutil.copytree(self.root, root, ignore=lambda path, names: _left_out(self.root, Path(path), names))
-        twin = Project(root, self.env)
+        twin = replace(self, root=root)
         twin.configure(store={"path": str(self.root / ".wellhead" / "store")})
         return twin
+
+
+@dataclass(frozen=True, slots=True)
+class Warm(Project):
+    """A project whose commands are forked instead of started: for tests of what they do and not of how they start."""
+
+    def call(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run ``wellhead ARGUMENTS`` in the project's folder and return how it ended, whatever its exit code."""
+        environment = {**os.environ, "NO_COLOR": "1", **self.env, **(env or {})}
+        with tempfile.TemporaryDirectory() as folder:
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            child = warm.start(
+                "wellhead", *map(str, arguments), env=environment, folder=self.root, stdout=stdout, stderr=stderr
+            )
+            child.join(PATIENCE_S)
+            assert child.exitcode is not None, f"wellhead {' '.join(map(str, arguments))} did not end"
+            return Outcome(child.exitcode, stdout.read_text(errors="replace"), stderr.read_text(errors="replace"), None)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:

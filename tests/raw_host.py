@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 
-from tests import parts
+from tests import parts, warm
 from wellhead_sdk.wire import arrow, service
 from wellhead_sdk.wire import messages as m
 
@@ -118,22 +116,19 @@ class Host:
 
 @contextmanager
 def started(package: str, folder: Path, manifest: Path) -> Iterator[Host]:
-    """Start ``python -m package`` as a process and dial it; its socket lies in ``folder``."""
+    """Start ``python -m package`` as a process and dial it; its socket lies in ``folder``, and it ends by SIGKILL."""
     socket = folder / "c.sock"
     env = {**os.environ, "WELLHEAD_SOCKET": str(socket), "WELLHEAD_MANIFEST": str(manifest)}
-    with (folder / "output").open("wb") as output:
-        child = subprocess.Popen([sys.executable, "-m", package], env=env, stdout=output, stderr=output)
+    output = folder / "output"
+    child = warm.start(package, env=env, folder=folder, stdout=output, stderr=output)
+    try:
+        parts.wait_until(lambda: socket.exists() or not child.is_alive(), what=f"{package} listens")
+        host = Host(socket)
         try:
-            parts.wait_until(lambda: socket.exists() or child.poll() is not None, what=f"{package} listens")
-            host = Host(socket)
-            try:
-                yield host
-            finally:
-                host.close()
+            yield host
         finally:
-            child.terminate()
-            try:
-                child.wait(DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait(DEADLINE_S)
+            host.close()
+    finally:
+        child.kill()
+        child.join()
+        child.close()

@@ -98,6 +98,7 @@ def test_a_mode_ends_as_its_table_says(arena: Project, mode: dict[str, Any]) -> 
     assert (outcome.error_code is None) == (mode["exit_code"] == 0)
     assert mode.get("code") in (None, outcome.error_code)
     assert mode.get("rows") in (None, arena.count(_name(mode["name"]), "records"))
+    assert outcome.peak_memory_kib is not None
     assert outcome.peak_memory_kib < MEMORY_KIB
     assert _left_of(said["run_id"]) == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.project import Outcome, Project
+from tests.project import Outcome, Project, Warm
 from wellhead.connections import load
 from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.registry import connections, deadletters, generations, run_state, runs
@@ -22,7 +22,7 @@ RUN = RunId("0" * 20)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A fresh project."""
-    project = Project(tmp_path_factory.mktemp("project"))
+    project = Warm(tmp_path_factory.mktemp("project"))
     project.must("init")
     return project
 
@@ -87,7 +87,7 @@ def test_the_version_is_told_to_people_and_programs(made: Project) -> None:
 
 
 def test_without_a_project_the_program_says_how_to_make_one(tmp_path: Path) -> None:
-    outcome = Project(tmp_path).call("connection", "list")
+    outcome = Warm(tmp_path).call("connection", "list")
     assert outcome.exit_code == 78
     assert outcome.stderr.startswith("WH-CFG-001 ")
     assert "mend  run `wellhead init`" in outcome.stderr
