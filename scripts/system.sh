@@ -17,6 +17,7 @@ else
   needs curl curl
   needs iproute2 ip
   needs nftables nft
+  needs docker-registry docker-registry
   needs mmdebstrap mmdebstrap
   needs git git
   needs procps pgrep

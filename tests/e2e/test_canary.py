@@ -193,6 +193,32 @@ def test_what_a_connector_says_is_struck_from_all_the_host_keeps(hostile: Projec
     assert "docker logs" in _stated()
 
 
+@pytest.mark.parametrize(
+    ("mode", "exit_code"),
+    [
+        ("leaks_in_error", 70),
+        ("leaks_in_last_words", 75),
+        ("leaks_in_state", 70),
+        ("leaks_in_rejected", 0),
+        ("leaks_in_violation", 76),
+        ("leaks_in_identity", 0),
+    ],
+)
+def test_what_a_connector_ends_with_is_struck_from_the_report_and_all_files(
+    hostile: Project, lender: Lender, mode: str, exit_code: int
+) -> None:
+    """Its failure, its crash, its state, its dead letters: whatever of them a person or a file is told."""
+    name = mode.replace("_", "-")
+    _connect_hostile(hostile, lender, name, mode)
+    outcome = hostile.run(name, "--verbose")
+    assert outcome.exit_code == exit_code, outcome.stderr
+    places = [("stdout", outcome.stdout.encode()), ("stderr", outcome.stderr.encode()), *_of_files(hostile)]
+    for words in (("deadletters", "list", name, "--json"), ("runs", "list", name, "--json"), ("explain", name)):
+        told = hostile.call(*words)
+        places.append((" ".join(words), told.stdout.encode() + told.stderr.encode()))
+    assert canary.found_in(places, CHOSEN) == []
+
+
 def test_what_a_connector_sends_as_data_is_bronze_as_stated(hostile: Project, lender: Lender) -> None:
     _connect_hostile(hostile, lender, "sends", "leaks_in_records")
     outcome = hostile.run("sends")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wellhead.catalog import signature
+from wellhead.catalog import cosign, signature
 from wellhead.catalog.keys import KeyId, PrivateKey
 from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Trust
@@ -74,7 +74,7 @@ def release_name(connector: ConnectorId, version: str) -> str:
 
 
 def attach(store: Store, statement: Statement, *keys: PrivateKey) -> bytes:
-    """Sign a release, put the signature beside it and return the envelope; an earlier signature is replaced."""
+    """Sign a release, put the signature beside it, in both forms, and return ours; an earlier one is replaced."""
     envelope = signature.sign(statement, *keys)
     shelf = store.shelf(statement.connector)
     size = len(shelf.get(statement.index_digest, "the release index"))
@@ -89,6 +89,8 @@ def attach(store: Store, statement: Statement, *keys: PrivateKey) -> bytes:
     }
     artifact = shelf.put(layout.canonical(document), layout.MANIFEST)
     store.name(signature_name(statement.connector, statement.index_digest), artifact)
+    for digest in (statement.index_digest, *(image.manifest for image in statement.images.values())):
+        cosign.attach(store, statement.connector, digest, *keys)
     return envelope
 
 

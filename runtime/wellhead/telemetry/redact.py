@@ -1,8 +1,10 @@
 """Takes the secrets of a run out of whatever leaves it.
 
 A value is found as it is and in the forms programs print it in: escaped for JSON or a URL, in hex, and in base64 at
-each of the three alignments it can have inside a longer text (`user:password` of a Basic header, say). What a
-connector does to its own secret beyond that (encryption, compression, one letter a line) cannot be recognised.
+each of the three alignments it can have inside a longer text (`user:password` of a Basic header, say). Each of these
+is also found when zlib compressed it alone, whatever container it is in (gzip, zlib, none): as bytes, as Python prints
+them, in hex and in base64. What a connector does to its own secret beyond that (encryption, compression together with
+other text or by another program, one letter a line) cannot be recognised.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import AnyStr, Generic
 from urllib.parse import quote, quote_plus
 
@@ -41,12 +45,15 @@ class _Patterns(Generic[AnyStr]):
         if self.search is None:
             return
         start = end = -1
-        for found in self.search.finditer(text):
-            if found.start(1) > end:
+        found = self.search.search(text)
+        while found is not None:
+            if found.start() > end:
                 if end >= 0:
                     yield start, end
-                start = found.start(1)
-            end = max(end, found.end(1))
+                start = found.start()
+            end = max(end, found.end())
+            # From its second character on, so that a secret which begins inside another one is found too.
+            found = self.search.search(text, found.start() + 1)
         if end >= 0:
             yield start, end
 
@@ -71,8 +78,8 @@ class Redactor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
-        self.in_text: _Patterns[str] = _Patterns(None, 0, MARK)
-        self._in_bytes: _Patterns[bytes] = _Patterns(None, 0, MARK.encode())
+        self._packed: frozenset[bytes] = frozenset()
+        self._patterns: tuple[_Patterns[str], _Patterns[bytes]] | None = None
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._forms)} forms)"
@@ -92,22 +99,34 @@ class Redactor:
             )
         with self._lock:
             self._forms |= forms(value)
-            longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
-            # In a lookahead, so that a secret which begins inside another one is found too.
-            alternatives = "|".join(map(re.escape, longest_first))
-            encoded = b"|".join(re.escape(form.encode()) for form in longest_first)
-            self.in_text = _Patterns(re.compile(f"(?=({alternatives}))"), len(longest_first[0]), MARK)
-            self._in_bytes = _Patterns(
-                re.compile(b"(?=(" + encoded + b"))"), max(len(form.encode()) for form in longest_first), MARK.encode()
-            )
+            self._packed |= compressed(value)
+            self._patterns = None
+
+    @property
+    def in_text(self) -> _Patterns[str]:
+        """Return the search in text for what is known now."""
+        return self._compiled()[0]
+
+    def _compiled(self) -> tuple[_Patterns[str], _Patterns[bytes]]:
+        # At the first use after the last value was added: it takes as long as ten values take to add.
+        with self._lock:
+            if self._patterns is None:
+                encoded = {form.encode() for form in self._forms} | self._packed
+                # Each byte as the one character of its number, and back.
+                of_bytes = _any_of(form.decode("latin-1") for form in encoded).encode("latin-1")
+                self._patterns = (
+                    _Patterns(_search(_any_of(self._forms)), max(map(len, self._forms), default=0), MARK),
+                    _Patterns(_search(of_bytes), max(map(len, encoded), default=0), MARK.encode()),
+                )
+            return self._patterns
 
     def text(self, text: str) -> str:
         """Return ``text`` with every form of every secret replaced by ``***``."""
         return self.in_text.replace(text)
 
     def bytes(self, data: bytes) -> bytes:
-        """Return ``data`` with every form of every secret, in UTF-8, replaced by ``***``."""
-        return self._in_bytes.replace(data)
+        """Return ``data`` with every form of every secret, in UTF-8 or compressed, replaced by ``***``."""
+        return self._compiled()[1].replace(data)
 
     def value(self, value: object) -> object:
         """Return a JSON-like value with its texts redacted, its keys and numbers too."""
@@ -173,7 +192,51 @@ def forms(value: str) -> frozenset[str]:
         in_url = {quote(form, safe=safe) for form in {part, *in_base64} for safe in ("", "/")} | {quote_plus(part)}
         in_url |= {re.sub("%[0-9A-F]{2}", lambda code: code.group().lower(), form) for form in in_url}
         found |= {part, data.hex(), data.hex().upper(), *escaped, *in_url, *in_base64}
+    for body in compressed(value):
+        printed = repr(body)[2:-1]
+        found |= {printed, json.dumps(printed)[1:-1], body.hex(), body.hex().upper(), *_base64_forms(body)}
     return frozenset(form for form in found if len(form) >= MIN_LENGTH)
+
+
+def compressed(value: str) -> frozenset[bytes]:
+    """Return what stands between header and trailer where zlib compressed ``value`` alone, as it is or in a form."""
+    data = value.encode()
+    texts = {value, json.dumps(value), json.dumps(value)[1:-1], quote(value, safe=""), quote_plus(value)}
+    forms_ = {*(text.encode() for text in texts), data.hex().encode(), data.hex().upper().encode()}
+    for lead in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            # Alone means with its own edges: cut after the bytes before it, and with and without its padding.
+            whole = encode(b"\0" * lead + data)[4 if lead else 0 :]
+            forms_ |= {whole, whole.rstrip(b"=")}
+    return frozenset(_deflated(form, level) for form in forms_ for level in range(1, 10))
+
+
+def _deflated(data: bytes, level: int) -> bytes:
+    packer = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+def _search(pattern: AnyStr) -> re.Pattern[AnyStr] | None:
+    return re.compile(pattern) if pattern else None
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """Return a pattern of the longest of ``texts`` that stands at a place.
+
+    As a tree of what they begin with: trying each of some hundred texts at each place would be several times slower.
+    """
+    branches = []
+    for _, group in groupby(sorted(set(texts)), key=lambda text: text[0]):
+        begun = list(group)
+        # What the first and the last share in this order, all between them share.
+        first, last = begun[0], begun[-1]
+        stem = first[
+            : next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+        ]
+        ends = [text[len(stem) :] for text in begun if text != stem]
+        rest = f"(?:{_any_of(ends)}){'?' if stem in begun else ''}" if ends else ""
+        branches.append(re.escape(stem) + rest)
+    return "|".join(branches)
 
 
 def _base64_forms(data: bytes) -> Iterator[str]:
