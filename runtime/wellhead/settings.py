@@ -209,9 +209,14 @@ class Settings(Section):
     project: str = Field("default", description="Project of connections that name none.")
     connections: Path = Field(Path("connections"), description="Folder of connection files.")
     trust: Path = Field(Path("trust.yaml"), description="Namespaces and the keys that may sign for them.")
+    policies: Path = Field(Path("manifests/policies"), description="Folder of policies; none there, none asked.")
+    tenants: dict[str, dict[str, bool | int | str | tuple[str, ...]]] = Field(
+        default_factory=dict, description="Tenant → labels that policies may ask about, such as {region: eu}."
+    )
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
     mirrors: dict[str, MirrorSettings] = Field(default_factory=dict, description="Stores `wellhead mirror` knows.")
+    build: BuildSettings = BuildSettings()
     docker: DockerSettings = DockerSettings()
     vault: VaultSettings | None = Field(None, description="Needed by vault:// and vault-dyn:// references.")
     secrets: SecretsSettings = SecretsSettings()

@@ -30,6 +30,8 @@ OPEN_KEY = Code("WH-CAT-003", "A private key can be read by others.")
 
 KeyId = NewType("KeyId", str)
 
+#: Name of the pair that signs this host's receipts; it never signs a release.
+HOST = "host"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 

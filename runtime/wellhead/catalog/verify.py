@@ -1,7 +1,9 @@
 """From a trusted key down to the bytes of a release: every link is checked at every launch, and a broken one is named.
 
     trust.yaml ─▶ signature ─▶ statement ─▶ index ─▶ image manifest ─▶ config = the image id the Engine must show
-                                     └────▶ connector manifest            └─▶ layers, hashed when an Engine gets them
+             │                       │        │           └─▶ layers, hashed when an Engine gets them
+             │                       └────────┼─▶ connector manifest
+             └─ what a rule requires ─────────┴─▶ SBOM, provenance ─▶ builder; lowest layer ─▶ base image
 
 Invariant 12: what was verified is what runs. Layers are not read here, but hashed on their way into an Engine, so that
 a launch from a loaded image costs a few small files.
@@ -9,7 +11,9 @@ a launch from a loaded image costs a few small files.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +21,10 @@ from typing import Any
 from wellhead.catalog import cosign, signature
 from wellhead.catalog.keys import KeyId, PrivateKey
 from wellhead.catalog.signature import Statement
-from wellhead.catalog.trust import Trust
+from wellhead.catalog.trust import Rule, Trust
 from wellhead.errors import Code, RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import base, layout
+from wellhead.images import base, layout, provenance, sbom
 from wellhead.images.layout import ImageDigests
 from wellhead.images.store import Shelf, Store
 from wellhead.manifest import load
@@ -33,11 +37,19 @@ OTHER_IMAGE = Code("WH-CAT-033", "A release holds an image that was not signed."
 OTHER_MANIFEST = Code("WH-CAT-034", "A release holds a manifest that was not signed.")
 BAD_CONFIG = Code("WH-CAT-035", "An image asks for what no connector may have.")
 OTHER_STARTED = Code("WH-CAT-036", "The Engine shows another image than the one that was signed.")
+NO_SBOM = Code("WH-CAT-037", "A release lacks the SBOM its namespace must bring.")
+NO_PROVENANCE = Code("WH-CAT-038", "A release lacks the provenance its namespace must bring.")
+OTHER_BUILDER = Code("WH-CAT-039", "A release was built by somebody trust.yaml does not allow.")
+OTHER_BASE = Code("WH-CAT-026", "A release stands on a base image trust.yaml does not allow.")
+OTHER_SIZE = Code("WH-CAT-027", "A document of a release has another size or type than the one that names it says.")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release every link of which held; `manifest` is the signed one."""
+    """A release every link of which held; `manifest` is the signed one.
+
+    ``statement`` is what was signed, and None where trust.yaml allows a release nobody signed.
+    """
 
     connector: ConnectorId
     version: str
@@ -46,6 +58,7 @@ class VerifiedRelease:
     manifest_sha256: str
     images: Mapping[str, ImageDigests]
     key_ids: tuple[KeyId, ...]
+    statement: Statement | None = None
 
     def require_image(self, platform: str, image_id: str) -> None:
         """Refuse an image id the signature does not cover; the Engine's store decides which of the two digests it is.
@@ -107,26 +120,32 @@ def verify_release(
         trust: from trust.yaml.
 
     Raises:
-        RefusedError: exit 76, naming the broken link: nobody trusted for the namespace (WH-CAT-010), no signature
-            (030), an envelope of the wrong form or not signed by a trusted key (020, 021), a signature of another
-            connector or release (031) or version (032), another image (033) or manifest (034), an image config that no
-            connector may have (035), or bytes missing or changed in the store (WH-IMG-011 to 014).
+        RefusedError: exit 76, naming the broken link: nobody trusted for the namespace (WH-CAT-010), unsigned releases
+            allowed where they must not be (011), no signature (030), an envelope of the wrong form (020), too few keys
+            (021), revoked (022) or expired ones (023), a signature that lasts no longer (024) or is of the future
+            (025), a signature of another connector or release (031) or version (032), another image (033) or manifest
+            (034), an image config that no connector may have (035), no SBOM (037) or provenance (038) where the rule
+            requires them, another builder (039) or base image (026) than it allows, a descriptor that lies (027), or
+            bytes missing or changed in the store (WH-IMG-011 to 014).
     """
-    signers = trust.signers(connector)
-    statement, key_ids = signature.verify(_envelope(store, connector, index_digest), signers)
-    _require_same(statement, connector, version, index_digest)
+    rule = trust.rule(connector)
     shelf = store.shelf(connector)
+    statement: Statement | None = None
+    key_ids: tuple[KeyId, ...] = ()
+    if not rule.allow_unsigned:
+        envelope = _envelope(store, connector, index_digest)
+        statement, key_ids = signature.verify(envelope, rule, trust.clock.now())
+        _require_same(statement, connector, version, index_digest)
     index = shelf.document(index_digest, "the release index")
     children = [layout.descriptor(child) for child in _list(index.get("manifests"))]
-    images = {child.platform: child for child in children if child.platform is not None}
-    if set(images) != set(statement.images):
-        raise _other_image(f"it has {', '.join(sorted(images))}, signed were {', '.join(sorted(statement.images))}")
-    for platform, child in images.items():
-        _check_image(shelf, platform, child, statement)
-    manifest = _manifest(shelf, children, statement)
-    return VerifiedRelease(
-        connector, version, index_digest, manifest, statement.manifest_sha256, statement.images, key_ids
-    )
+    images = _images(shelf, connector, children, rule)
+    if statement is not None:
+        _require_signed(images, statement)
+    manifest, sha256 = _manifest(shelf, children, connector, version)
+    if statement is not None and sha256 != statement.manifest_sha256:
+        raise _other_manifest(f"its bytes do not have the signed hash {statement.manifest_sha256}")
+    _require_evidence(shelf, children, rule, connector, version, images, statement)
+    return VerifiedRelease(connector, version, index_digest, manifest, sha256, images, key_ids, statement)
 
 
 def verify_layers(shelf: Shelf, release: VerifiedRelease) -> int:
@@ -151,7 +170,7 @@ def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> byt
             hint="publish it with a key that trust.yaml names, or restore the store",
         )
     shelf = store.shelf(connector)
-    document = shelf.document(found.digest, "the signature's manifest")
+    document = _document(shelf, found, "the signature's manifest")
     layers = [layout.descriptor(item) for item in _list(document.get("layers"))]
     if len(layers) != 1:
         raise RefusedError(
@@ -159,7 +178,7 @@ def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> byt
             code=signature.BAD_ENVELOPE,
             hint="publish the release again",
         )
-    return shelf.get(layers[0].digest, "the signature's envelope")
+    return _content(shelf, layers[0], "the signature's envelope", layout.ENVELOPE)
 
 
 def _require_same(statement: Statement, connector: ConnectorId, version: str, index_digest: Digest) -> None:
@@ -177,16 +196,125 @@ def _require_same(statement: Statement, connector: ConnectorId, version: str, in
         )
 
 
-def _check_image(shelf: Shelf, platform: str, child: layout.Descriptor, statement: Statement) -> None:
-    signed = statement.images[platform]
-    if child.digest != signed.manifest:
-        raise _other_image(f"its image manifest for {platform} is {child.digest}, signed was {signed.manifest}")
-    document = shelf.document(child.digest, f"the image manifest of {platform}")
-    config = layout.descriptor(document.get("config"))
-    if config.digest != signed.config:
-        raise _other_image(f"its image config for {platform} is {config.digest}, signed was {signed.config}")
-    settings = shelf.document(config.digest, f"the image config of {platform}").get("config")
-    require_sealed(settings if isinstance(settings, dict) else {}, f"the image of {statement.connector} for {platform}")
+def _images(
+    shelf: Shelf, connector: ConnectorId, children: list[layout.Descriptor], rule: Rule
+) -> dict[str, ImageDigests]:
+    """Return every image of an index, each with a config no connector is refused for and a base the rule allows."""
+    images: dict[str, ImageDigests] = {}
+    for child in children:
+        if child.platform is None:
+            continue
+        document = _document(shelf, child, f"the image manifest of {child.platform}")
+        config = layout.descriptor(document.get("config"))
+        described = _document(shelf, config, f"the image config of {child.platform}", layout.CONFIG)
+        settings = described.get("config")
+        named = f"the image of {connector} for {child.platform}"
+        require_sealed(settings if isinstance(settings, dict) else {}, named)
+        if rule.base_images:
+            _require_base(document, described, rule, named)
+        if child.platform in images:
+            raise _other_image(f"it has two for {child.platform}")
+        images[child.platform] = ImageDigests(child.digest, config.digest)
+    return images
+
+
+def _require_signed(images: Mapping[str, ImageDigests], statement: Statement) -> None:
+    if set(images) != set(statement.images):
+        raise _other_image(f"it has {', '.join(sorted(images))}, signed were {', '.join(sorted(statement.images))}")
+    for platform, found in images.items():
+        signed = statement.images[platform]
+        if found.manifest != signed.manifest:
+            raise _other_image(f"its image manifest for {platform} is {found.manifest}, signed was {signed.manifest}")
+        if found.config != signed.config:
+            raise _other_image(f"its image config for {platform} is {found.config}, signed was {signed.config}")
+
+
+def _require_base(manifest: Mapping[str, Any], config: Mapping[str, Any], rule: Rule, named: str) -> None:
+    lowest = [layout.descriptor(item).digest for item in _list(manifest.get("layers"))[:1]]
+    rootfs = config.get("rootfs")
+    unpacked = _list(rootfs.get("diff_ids"))[:1] if isinstance(rootfs, dict) else []
+    if not rule.base_images.intersection(str(digest) for digest in (*lowest, *unpacked)):
+        raise RefusedError(
+            f"{named} stands on {' '.join(lowest) or 'nothing'}, which is no base image trust.yaml allows",
+            code=OTHER_BASE,
+            hint="publish it from an allowed base, or add this one to base_images once you have checked it",
+        )
+
+
+def _require_evidence(
+    shelf: Shelf,
+    children: list[layout.Descriptor],
+    rule: Rule,
+    connector: ConnectorId,
+    version: str,
+    images: Mapping[str, ImageDigests],
+    statement: Statement | None,
+) -> None:
+    """Refuse a release without what its rule requires, or with what is about something else."""
+    if "sbom" in rule.require:
+        described = _parts(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM))
+        if (described.get("name"), described.get("version")) != (connector, version):
+            raise RefusedError(
+                f"the release's SBOM is of {described.get('name')} {described.get('version')}",
+                code=NO_SBOM,
+                hint="publish the release again",
+            )
+    if "provenance" not in rule.require and not rule.builders:
+        return
+    made = provenance.read(read_part(shelf, children, provenance.ROLE, provenance.MEDIA_TYPE, NO_PROVENANCE))
+    if made.subjects != {image.manifest for image in images.values()}:
+        raise RefusedError(
+            "the release's provenance is about other images",
+            code=NO_PROVENANCE,
+            hint="publish the release again",
+        )
+    said = made.builder if statement is None else statement.builder
+    if made.builder != said:
+        raise RefusedError(
+            f"the release's provenance names the builder {made.builder}, and signed was {said}",
+            code=OTHER_BUILDER,
+            hint="publish the release again",
+        )
+    if rule.builders and not any(fnmatch.fnmatchcase(made.builder, pattern) for pattern in rule.builders):
+        raise RefusedError(
+            f"the release was built by {made.builder}, and trust.yaml allows {', '.join(rule.builders)}",
+            code=OTHER_BUILDER,
+            hint="build it where releases are built (wellhead.yaml there names the builder), or allow this builder",
+        )
+
+
+def read_part(shelf: Shelf, children: list[layout.Descriptor], role: str, media_type: str, missing: Code) -> bytes:
+    """Return the one document a child of a release index holds, such as its SBOM.
+
+    Raises:
+        RefusedError: ``missing``, there is not exactly one; or it is missing, changed or mislabelled in the store.
+    """
+    found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == role]
+    if len(found) != 1:
+        raise RefusedError(
+            f"the release holds {len(found)} children of the kind {role}, and one is required",
+            code=missing,
+            hint="publish a version that was built with `wellhead build` or `publish` of this version",
+        )
+    layers = _list(_document(shelf, found[0], f"the {role}'s artifact").get("layers"))
+    if len(layers) != 1:
+        raise RefusedError(
+            f"the {role}'s artifact holds {len(layers)} documents",
+            code=missing,
+            hint="publish the release again",
+        )
+    return _content(shelf, layout.descriptor(layers[0]), f"the {role}", media_type)
+
+
+def _parts(content: bytes) -> dict[str, Any]:
+    """Return what a SBOM is about; empty where it does not say."""
+    try:
+        match json.loads(content):
+            case {"metadata": {"component": dict(described)}}:
+                return described
+    except (ValueError, RecursionError):
+        pass
+    return {}
 
 
 def require_sealed(settings: Mapping[str, Any], what: str) -> None:
@@ -219,23 +347,53 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
         )
 
 
-def _manifest(shelf: Shelf, children: list[layout.Descriptor], statement: Statement) -> Manifest:
+def _manifest(
+    shelf: Shelf, children: list[layout.Descriptor], connector: ConnectorId, version: str
+) -> tuple[Manifest, str]:
+    """Return the connector manifest of an index and the sha256 of its written form."""
     found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
     if len(found) != 1:
         raise _other_manifest(f"there are {len(found)} in the index")
-    document = shelf.document(found[0].digest, "the connector manifest's artifact")
+    document = _document(shelf, found[0], "the connector manifest's artifact")
     contents = {item.media_type: item for item in map(layout.descriptor, _list(document.get("layers")))}
     if set(contents) != {layout.CONNECTOR_MANIFEST, layout.CONNECTOR_YAML}:
         raise _other_manifest("its artifact has other contents")
-    written = shelf.get(contents[layout.CONNECTOR_YAML].digest, "the connector manifest (manifest.yaml)")
-    if hashlib.sha256(written).hexdigest() != statement.manifest_sha256:
-        raise _other_manifest(f"its bytes do not have the signed hash {statement.manifest_sha256}")
+    written = _content(shelf, contents[layout.CONNECTOR_YAML], "the connector manifest (manifest.yaml)")
     # The JSON form stands in the signed index by its digest, and is read in a tenth of the YAML's time.
-    read = shelf.get(contents[layout.CONNECTOR_MANIFEST].digest, "the connector manifest (canonical JSON)")
-    manifest = load.from_canonical_json(read)
-    if (manifest.metadata.id, manifest.metadata.version) != (statement.connector, statement.version):
+    read = _content(shelf, contents[layout.CONNECTOR_MANIFEST], "the connector manifest (canonical JSON)")
+    try:
+        manifest = load.from_canonical_json(read)
+    except (ValueError, RecursionError) as exc:
+        raise _other_manifest("its canonical form is not JSON") from exc
+    if (manifest.metadata.id, manifest.metadata.version) != (connector, version):
         raise _other_manifest(f"it is of {manifest.metadata.id} {manifest.metadata.version}")
-    return manifest
+    return manifest, hashlib.sha256(written).hexdigest()
+
+
+def _document(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str = layout.MANIFEST) -> dict[str, Any]:
+    """Return a JSON document that is just what its descriptor says."""
+    document = layout.parsed(_content(shelf, found, what, media_type), what)
+    said = document.get("mediaType", media_type)
+    if said != media_type:
+        raise _mislabelled(what, f"calls itself {said}, not {media_type}")
+    return document
+
+
+def _content(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str | None = None) -> bytes:
+    if media_type is not None and found.media_type != media_type:
+        raise _mislabelled(what, f"is named as {found.media_type}, not {media_type}")
+    content = shelf.get(found.digest, what)
+    if len(content) != found.size:
+        raise _mislabelled(what, f"has {len(content)} bytes, and what names it says {found.size}")
+    return content
+
+
+def _mislabelled(what: str, why: str) -> RefusedError:
+    return RefusedError(
+        f"{what} {why}",
+        code=OTHER_SIZE,
+        hint="find out who can write to the release store, then publish the release again",
+    )
 
 
 def _other_image(why: str) -> RefusedError:

@@ -15,6 +15,19 @@ Sdk = Annotated[
     Path | None,
     typer.Option("--sdk", metavar="DIR", help="Project folder of wellhead-sdk; default: the one that is installed."),
 ]
+Platforms = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="LIST",
+        help="Such as linux/amd64,linux/arm64: this machine's always, others assembled without being run.",
+    ),
+]
+
+
+def split(platforms: str | None) -> list[str]:
+    """Return the platforms of a list with commas."""
+    return [name.strip() for name in (platforms or "").split(",") if name.strip()]
 
 
 def build(
@@ -26,6 +39,7 @@ def build(
     refresh_base: Annotated[
         bool, typer.Option("--refresh-base", help="Make the base again from today's Debian packages.")
     ] = False,
+    platform: Platforms = None,
     sdk: Sdk = None,
     config: Config = None,
     as_json: Json = False,
@@ -36,7 +50,7 @@ def build(
     from wellhead.images import build as images
 
     with services.opened(config) as host:
-        inputs = host.image_inputs(sdk, refresh_base=refresh_base)
+        inputs = host.image_inputs(sdk, refresh_base=refresh_base, platforms=split(platform))
         if stage is not None:
             images.stage(folder, inputs, stage)
             if as_json:

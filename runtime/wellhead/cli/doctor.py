@@ -109,7 +109,7 @@ def _store(host: App) -> Finding:
 
 
 def _trust(host: App) -> Finding:
-    namespaces = ", ".join(sorted(host.trust.namespaces)) or "none"
+    namespaces = ", ".join(sorted(host.trust.rules)) or "none"
     return Finding("trust", True, f"keys are trusted for the namespaces: {namespaces}")
 
 

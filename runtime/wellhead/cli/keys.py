@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
+
+if TYPE_CHECKING:
+    from wellhead.catalog.trust import Signer
 
 app = typer.Typer(no_args_is_help=True, help="Keys that sign releases.")
 
@@ -53,11 +56,18 @@ def list_keys(config: Config = None, as_json: Json = False) -> None:
     with services.opened(config) as host:
         own = {public.id: name for name, public in keys.pairs(host.keys_folder).items()}
         namespaces: dict[str, list[str]] = {key_id: [] for key_id in own}
-        for namespace, signers in host.trust.namespaces.items():
-            for public in signers.keys:
-                namespaces.setdefault(public.id, []).append(namespace)
+        standing: dict[str, str] = {}
+        for namespace, rule in host.trust.rules.items():
+            for signer in rule.signers:
+                namespaces.setdefault(signer.key.id, []).append(namespace)
+                standing[signer.key.id] = _standing(signer)
     rows = [
-        {"id": key_id, "name": own.get(keys.KeyId(key_id)), "trusted_for": sorted(found)}
+        {
+            "id": key_id,
+            "name": own.get(keys.KeyId(key_id)),
+            "trusted_for": sorted(found),
+            "standing": standing.get(key_id),
+        }
         for key_id, found in sorted(namespaces.items())
     ]
     if as_json:
@@ -65,7 +75,18 @@ def list_keys(config: Config = None, as_json: Json = False) -> None:
         return
     output.print_table(
         "",
-        ("id", "pair here", "may sign for"),
-        [(row["id"], row["name"], ", ".join(row["trusted_for"] or ())) for row in rows],
+        ("id", "pair here", "may sign for", "standing"),
+        [(row["id"], row["name"], ", ".join(row["trusted_for"] or ()), row["standing"]) for row in rows],
         empty="No keys. `wellhead keys new NAME --trust NAMESPACE` makes a pair.",
     )
+
+
+def _standing(signer: Signer) -> str:
+    """Return what takes a key's word away, and from when on."""
+    said = []
+    if signer.revoked_from is not None:
+        always = signer.revoked_from.year == 1
+        said.append("revoked" if always else f"revoked for what it signed from {signer.revoked_from:%Y-%m-%d} on")
+    if signer.expires is not None:
+        said.append(f"expires {signer.expires:%Y-%m-%d}")
+    return ", ".join(said)

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from wellhead.catalog import HOST_KEY
 from wellhead.cli import output
-from wellhead.cli.build import Folder, Sdk
+from wellhead.cli.build import Folder, Platforms, Sdk, split
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
 
-BAD_AGE = Code("WH-CLI-022", "An age cannot be read.")
+BAD_AGE = Code("WH-CLI-023", "An age cannot be read.")
 WHICH_KEY = Code("WH-CLI-020", "It is not clear which key should sign.")
 
 
@@ -37,6 +36,7 @@ def publish(
         str | None,
         typer.Option("--image", metavar="IMAGE", help="Publish this image, built with the connector's Dockerfile."),
     ] = None,
+    platform: Platforms = None,
     sdk: Sdk = None,
     config: Config = None,
     as_json: Json = False,
@@ -53,8 +53,10 @@ def publish(
             remote=host.remote,
             engine=host.engine,
             runner=host.runner,
-            inputs=host.image_inputs(sdk),
+            inputs=host.image_inputs(sdk, platforms=split(platform)),
             trust=host.trust,
+            policies=host.policies,
+            environment=host.settings.environment,
             keys=() if unsigned else tuple(keys.load_private(file) for file in _key_files(host.keys_folder, key or [])),
             valid_for=None if valid_for is None else _age(valid_for),
             clock=host.clock,
@@ -75,12 +77,15 @@ def publish(
                 "new": done.checked is not None,
                 "probe": output.plain(done.checked),
                 "warnings": [finding.message for finding in done.warnings],
+                "policies": [{"policy": one.policy.name, "message": one.message} for one in done.policies],
             }
         )
         return
     out = output.console()
     for finding in done.warnings:
         output.stderr().print(f"{finding.place}: {finding.code} {finding.message}", markup=False)
+    for said in done.policies:
+        output.stderr().print(f"policy {said.policy.name}: {said.message}", markup=False)
     out.print(f"{release.connector} {release.version}  {release.index_digest}", markup=False)
     out.print(f"  signed by {', '.join(release.key_ids) or 'nobody'}", markup=False)
     if done.checked is None:
@@ -103,10 +108,12 @@ def _age(text: str) -> timedelta:
 
 
 def _key_files(folder: Path, named: list[str]) -> list[Path]:
+    from wellhead.catalog import keys
+
     if named:
         return [Path(name) if "/" in name or name.endswith(".key") else folder / f"{name}.key" for name in named]
     # The host's own pair signs receipts.
-    found = sorted(file for file in folder.glob("*.key") if file.stem != HOST_KEY)
+    found = sorted(file for file in folder.glob("*.key") if file.stem != keys.HOST)
     if len(found) != 1:
         raise ConfigurationError(
             f"{folder} holds {len(found)} keys",

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -43,10 +44,14 @@ UID = 65532
 USER = f"{UID}:{UID}"
 
 #: Raised whenever this module would make other bytes from the same packages.
-RECIPE = 1
+RECIPE = 2
 
 _SUITES = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
 _PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+#: Every platform a base can be assembled for, on any machine: nothing of the packages is executed.
+PLATFORMS = tuple(_PLATFORMS.values())
+#: What dpkg would have kept of a package it installed; scanners read it.
+_STATUS_FIELDS = ("Package", "Source", "Version", "Architecture", "Multi-Arch", "Section", "Maintainer", "Description")
 
 #: Package management, manuals, other people's start-up files and everything that needs a shell or Perl.
 _DROPPED = re.compile(
@@ -107,7 +112,7 @@ def machine_platform() -> str:
     return _PLATFORMS[machine]
 
 
-def rootfs(packages: tuple[str, ...], cache: Path, *, refresh: bool = False) -> Path:
+def rootfs(packages: tuple[str, ...], cache: Path, *, refresh: bool = False, target: str | None = None) -> Path:
     """Return the tar of a root filesystem with Python and ``packages`` on top, making it if the cache has none.
 
     The tar is a layer: deterministic, uid 0, compiled standard library, user 65532 in its passwd. Two processes that
@@ -117,22 +122,33 @@ def rootfs(packages: tuple[str, ...], cache: Path, *, refresh: bool = False) -> 
         packages: Debian packages besides `PACKAGES`; what they depend on comes along.
         cache: folder to keep it in; made if missing.
         refresh: make it anew, with the versions Debian has today.
+        target: one of `PLATFORMS`; None means this machine's.
 
     Raises:
-        ConfigurationError: no mmdebstrap (WH-IMG-001), or it failed, with its last lines (WH-IMG-002).
+        ConfigurationError: no mmdebstrap (WH-IMG-001), it failed, with its last lines (WH-IMG-002), or no base is made
+            for ``target`` (WH-IMG-003).
     """
+    if target is not None and target not in PLATFORMS:
+        raise ConfigurationError(
+            f"images are made for {' and '.join(sorted(PLATFORMS))}, not for {target}",
+            code=NO_ARCHITECTURE,
+            hint="name one of these",
+        )
+    made_for = target or machine_platform()
     wanted = tuple(sorted({*PACKAGES, *packages}))
-    described = json.dumps([RECIPE, layer.FORMAT, SUITE, machine_platform(), wanted])
+    described = json.dumps([RECIPE, layer.FORMAT, SUITE, made_for, wanted])
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     made = cache / f"base-{key}.tar"
     cache.mkdir(parents=True, exist_ok=True)
     if made.exists() and not refresh:
         return made
+    # Bytecode is the same on every platform; what compiles it must run on this one.
+    python = None if made_for == machine_platform() else interpreter(rootfs((), cache), cache)
     with exclusive(cache / f"base-{key}.lock"):
         if made.exists() and not refresh:
             return made
         with tempfile.TemporaryDirectory(prefix="base-", dir=cache) as scratch:
-            _make(wanted, Path(scratch), made)
+            _make(wanted, made_for, Path(scratch), made, python)
     return made
 
 
@@ -192,15 +208,15 @@ def compile_tree(python: tuple[str, ...], tree: Path, prefix: str) -> None:
         )
 
 
-def _make(packages: tuple[str, ...], scratch: Path, made: Path) -> None:
-    raw = scratch / "raw.tar"
-    _debootstrap(packages, raw, scratch)
+def _make(packages: tuple[str, ...], target: str, scratch: Path, made: Path, python: tuple[str, ...] | None) -> None:
+    raw, described = scratch / "raw.tar", scratch / "packages"
+    _debootstrap(packages, target, raw, described, scratch)
     tree = scratch / "tree"
     tree.mkdir()
-    entries = _select(raw, tree)
+    entries = _select(raw, tree, {"var/lib/dpkg/status": _status(described.read_text("utf-8"))})
     raw.unlink()
     stdlib = tree / "usr/lib" / f"python{PYTHON}"
-    compile_tree(_command(tree), stdlib, f"/usr/lib/python{PYTHON}")
+    compile_tree(python or _command(tree), stdlib, f"/usr/lib/python{PYTHON}")
     compiled = layer.walk(stdlib, PurePosixPath(f"usr/lib/python{PYTHON}"))
     merged = {entry.name: entry for entry in entries} | {entry.name: entry for entry in compiled}
     finished = scratch / "finished.tar"
@@ -211,7 +227,7 @@ def _make(packages: tuple[str, ...], scratch: Path, made: Path) -> None:
     finished.rename(made)
 
 
-def _debootstrap(packages: tuple[str, ...], raw: Path, scratch: Path) -> None:
+def _debootstrap(packages: tuple[str, ...], target: str, raw: Path, described: Path, scratch: Path) -> None:
     tool = shutil.which("mmdebstrap")
     if tool is None:
         raise ConfigurationError(
@@ -220,6 +236,9 @@ def _debootstrap(packages: tuple[str, ...], raw: Path, scratch: Path) -> None:
             hint="apt-get install --no-install-recommends mmdebstrap debian-archive-keyring",
         )
     command = [*_as_root(), tool, "--variant=extract", "--mode=root", "--format=tar", "--quiet"]
+    # Unpacking leaves dpkg's own list empty; afterwards nobody could say what the image is made of.
+    listing = 'for deb in "$1"/var/cache/apt/archives/*.deb; do dpkg-deb --field "$deb" && echo; done > '
+    command += [f"--architectures={target.partition('/')[2]}", f"--extract-hook={listing}{shlex.quote(str(described))}"]
     command += [f"--include={','.join(packages)}", SUITE, str(raw)]
     sources = machine_sources()
     if sources:
@@ -280,7 +299,17 @@ def machine_sources() -> str:
     return "".join(sorted(lines)) if any(f" {SUITE} " in line for line in lines) else ""
 
 
-def _select(raw: Path, tree: Path) -> list[layer.Entry]:
+def _status(fields: str) -> bytes:
+    """Return dpkg's status of the packages whose control fields were printed, by name; descriptions are one line."""
+    packages = []
+    for paragraph in fields.strip().split("\n\n"):
+        said = dict(line.split(": ", 1) for line in paragraph.splitlines() if re.match(r"[A-Za-z-]+: ", line))
+        kept = [f"{name}: {said[name]}" for name in _STATUS_FIELDS if name in said]
+        packages.append("\n".join([kept[0], "Status: install ok installed", *kept[1:]]))
+    return ("\n\n".join(sorted(packages)) + "\n").encode()
+
+
+def _select(raw: Path, tree: Path, files: dict[str, bytes]) -> list[layer.Entry]:
     """Unpack what is kept of ``raw`` under ``tree`` and return the entries of the finished root, without bytecode."""
     entries: dict[str, layer.Entry] = {}
     authorities: list[tuple[str, bytes]] = []
@@ -311,7 +340,8 @@ def _select(raw: Path, tree: Path) -> list[layer.Entry]:
                 case _:
                     continue  # device nodes: the Engine brings its own
     bundle = b"".join(content.rstrip(b"\n") + b"\n" for _, content in sorted(authorities))
-    additions = {name: text.encode() for name, text in _FILES.items()} | {"etc/ssl/certs/ca-certificates.crt": bundle}
+    additions = {name: text.encode() for name, text in _FILES.items()} | files
+    additions["etc/ssl/certs/ca-certificates.crt"] = bundle
     for name, content in additions.items():
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,11 @@
     base            Debian rootfs with Python                    images.base, cached
     dependencies    requirements.lock, hashes required           cached by the lock's hash
     application     the SDK's and the connector's own wheels     made each time
-    + config, image manifest, connector manifest, SBOM, and one index over them: the release
+    + config and image manifest a platform, connector manifest, SBOM, provenance, and one index over them: the release
 
 Nothing of a dependency is executed: only wheels are taken, and unpacked. The two build backends (the SDK's and the
-connector's own) do run, as the author's code on the author's machine.
+connector's own) do run, as the author's code on the author's machine. So an image for another platform is assembled
+like our own, but nobody has started it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base as base_image
-from wellhead.images import layer, layout, store
+from wellhead.images import layer, layout, provenance, sbom, store
 from wellhead.manifest import load
 from wellhead.manifest.load import LoadedManifest
 
@@ -42,7 +42,7 @@ BAD_LOCK = Code("WH-IMG-021", "A connector's requirements.lock cannot be install
 BAD_PROJECT = Code("WH-IMG-022", "A connector's pyproject.toml does not fit its manifest or cannot be built.")
 BAD_WHEEL = Code("WH-IMG-023", "A wheel holds what an image cannot take.")
 NO_SDK = Code("WH-IMG-025", "The SDK's project is not on this machine.")
-OTHER_PLATFORM = Code("WH-IMG-024", "A connector does not allow this machine's platform.")
+OTHER_PLATFORM = Code("WH-IMG-024", "A connector does not allow a platform.")
 
 DEPENDENCIES = PurePosixPath("opt/wellhead/deps")
 APPLICATION = PurePosixPath("opt/wellhead/app")
@@ -73,20 +73,20 @@ _NOT_SOURCE = ("__pycache__", "build", "dist", "node_modules")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What every image of a host is made from: the base's tar, the SDK's project folder, and where to keep layers."""
+    """What every image of a host is made from: the base's tar, the SDK's project folder, and where to keep layers.
+
+    ``others`` are the bases of further platforms to assemble images for; ``builder`` is who the provenance names.
+    """
 
     base: Path
     sdk: Path
     cache: Path
+    others: Mapping[str, Path] = field(default_factory=dict)
+    builder: str = provenance.LOCAL_BUILDER
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Component:
-    """One Python distribution inside an image; ``licence`` is an SPDX expression or empty."""
-
-    name: str
-    version: str
-    licence: str = ""
+    def bases(self) -> dict[str, Path]:
+        """Return the base of every platform, this machine's first."""
+        return {base_image.machine_platform(): self.base, **self.others}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,18 @@ class Built:
     manifest_sha256: str
     images: dict[str, layout.ImageDigests]
     loaded: LoadedManifest
+    builder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One platform's image before it is stored: finished layers, bottom first, and its config.
+
+    ``config`` None writes ours; that of an image that exists already is kept byte for byte, as its id must stay.
+    """
+
+    layers: Sequence[layer.Packed]
+    config: bytes | None = None
 
 
 def installed_sdk() -> Path:
@@ -126,54 +138,59 @@ def build(connector: Path, inputs: Inputs, out: store.Shelf) -> Built:
             does not fit or build (022, 023), or this machine's platform is not allowed (024).
     """
     loaded = load.load(connector)
-    platform = _platform(loaded)
-    with _trees(connector, loaded, inputs) as trees:
-        layers = [
-            compressed(inputs.base, inputs.cache),
-            *([trees.dependencies.packed] if trees.dependencies else []),
-            _application_layer(trees, inputs.cache),
-        ]
-        built = assemble(loaded, platform, layers, _components(trees), out)
-        layers[-1].path.unlink()
+    bases = inputs.bases()
+    for platform in bases:
+        _require_allowed(loaded, platform)
+    with _trees(connector, loaded, inputs, bases) as trees:
+        application = _application_layer(trees, inputs.cache)
+        stacks, components = {}, _components(trees)
+        for platform, base in bases.items():
+            dependencies = trees.dependencies[platform]
+            packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
+            stacks[platform] = Stack(packed)
+            components |= sbom.of_layers([base])
+        built = assemble(loaded, stacks, components, _making(connector, loaded, inputs), out)
+        application.path.unlink()
         return built
 
 
 def assemble(
     loaded: LoadedManifest,
-    platform: str,
-    layers: Sequence[layer.Packed],
-    components: Sequence[Component],
+    stacks: Mapping[str, Stack],
+    components: Iterable[sbom.Component],
+    making: provenance.Making,
     out: store.Shelf,
-    config: bytes | None = None,
 ) -> Built:
-    """Put a release of finished layers into a layout: image, connector manifest, SBOM, and the index over them.
+    """Put a release of finished layers into a store: images, connector manifest, SBOM, provenance, index over them.
 
     Args:
         loaded: the connector's manifest.
-        platform: of the image.
-        layers: bottom first.
+        stacks: the images by platform.
         components: for the SBOM.
-        out: the layout.
-        config: the image config of an image that exists already, whose id it must stay; None writes ours.
+        making: for the provenance.
+        out: where the release goes.
 
     Raises:
         RefusedError: a layer's file is not what its description says (WH-IMG-012).
     """
-    stored = [out.adopt(_descriptor(item), store.read_file(item.path)) for item in layers]
-    written = config if config is not None else layout.canonical(_config(loaded, platform, layers))
-    settings = out.put(written, layout.CONFIG)
-    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": settings.document()}
-    document["layers"] = [item.document() for item in stored]
-    image = out.put(layout.canonical(document), layout.MANIFEST, platform=platform)
+    stored = {platform: _image(loaded, platform, stack, out) for platform, stack in sorted(stacks.items())}
+    images = {platform: digests for platform, (_, digests) in stored.items()}
+    contents = {
+        sbom.MEDIA_TYPE: sbom.document(loaded, components),
+        provenance.MEDIA_TYPE: provenance.document(loaded.manifest.metadata.id, images, making),
+    }
     children = [
-        image,
+        *(image for image, _ in stored.values()),
         _artifact(
             out,
             "manifest",
             layout.CONNECTOR_MANIFEST,
             [(layout.CONNECTOR_MANIFEST, loaded.canonical_json()), (layout.CONNECTOR_YAML, loaded.content)],
         ),
-        _artifact(out, "sbom", _SBOM, [(_SBOM, layout.canonical(_sbom(loaded, components)))]),
+        *(
+            _artifact(out, role, kind, [(kind, layout.canonical(contents[kind]))])
+            for role, kind in ((sbom.ROLE, sbom.MEDIA_TYPE), (provenance.ROLE, provenance.MEDIA_TYPE))
+        ),
     ]
     release = {
         "schemaVersion": 2,
@@ -187,9 +204,22 @@ def assemble(
         loaded.manifest.metadata.version,
         index.digest,
         loaded.sha256,
-        {platform: layout.ImageDigests(image.digest, settings.digest)},
+        images,
         loaded,
+        making.builder,
     )
+
+
+def _image(
+    loaded: LoadedManifest, platform: str, stack: Stack, out: store.Shelf
+) -> tuple[layout.Descriptor, layout.ImageDigests]:
+    layers = [out.adopt(_descriptor(item), store.read_file(item.path)) for item in stack.layers]
+    written = stack.config if stack.config is not None else layout.canonical(_config(loaded, platform, stack.layers))
+    settings = out.put(written, layout.CONFIG)
+    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": settings.document()}
+    document["layers"] = [item.document() for item in layers]
+    image = out.put(layout.canonical(document), layout.MANIFEST, platform=platform)
+    return image, layout.ImageDigests(image.digest, settings.digest)
 
 
 def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
@@ -201,7 +231,8 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
         ConfigurationError: as `build`.
     """
     loaded = load.load(connector)
-    _platform(loaded)
+    platform = base_image.machine_platform()
+    _require_allowed(loaded, platform)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("deps", "app", "wellhead"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -210,18 +241,17 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     # The Engine need not be sent what the Dockerfile never copies.
     (folder / ".dockerignore").write_text("base.tar\n")
     shutil.copyfile(inputs.base, folder / "base.tar")
-    with _trees(connector, loaded, inputs) as trees:
+    with _trees(connector, loaded, inputs, {platform: inputs.base}) as trees:
         shutil.copytree(trees.application, folder / "app", symlinks=True)
-        if trees.dependencies:
-            shutil.copytree(trees.dependencies.tree, folder / "deps", symlinks=True)
+        if dependencies := trees.dependencies[platform]:
+            shutil.copytree(dependencies.tree, folder / "deps", symlinks=True)
         else:
             (folder / "deps").mkdir()
 
 
 def compressed(tar: Path, cache: Path) -> layer.Packed:
     """Return ``tar`` as a packed layer, from the cache if it was packed before."""
-    with tar.open("rb") as file:
-        key = f"layer-{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}-{layer.GZIP_LEVEL}"
+    key = f"layer-{_file_hash(tar)[:32]}-{layer.GZIP_LEVEL}"
     return _remembered(cache, key, lambda target: _pack_file(tar, target))
 
 
@@ -233,15 +263,15 @@ class _Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class _Trees:
-    """What is on disk while an image is made; the application's folder is gone afterwards, the other one is kept."""
+    """What is on disk while an image is made; the application's folder is gone afterwards, the others are kept."""
 
     loaded: LoadedManifest
-    dependencies: _Dependencies | None
+    dependencies: Mapping[str, _Dependencies | None]
     application: Path
 
 
 @contextlib.contextmanager
-def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> Iterator[_Trees]:
+def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Path]) -> Iterator[_Trees]:
     _check_project(connector, loaded)
     python = base_image.interpreter(inputs.base, inputs.cache)
     with (
@@ -251,23 +281,23 @@ def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> Iterator[
         application = Path(scratch) / "app"
         application.mkdir()
         wheels = [pool.submit(_wheel, project, inputs.cache) for project in (inputs.sdk, connector)]
-        dependencies = _dependencies(connector, inputs, python)
+        dependencies = {
+            platform: _dependencies(connector, platform, base, inputs.cache, python) for platform, base in bases.items()
+        }
         for wheel in wheels:
             _unpack(wheel.result(), application)
         base_image.compile_tree(python, application, f"/{APPLICATION}")
         yield _Trees(loaded, dependencies, application)
 
 
-def _platform(loaded: LoadedManifest) -> str:
-    platform = base_image.machine_platform()
+def _require_allowed(loaded: LoadedManifest, platform: str) -> None:
     if platform not in loaded.manifest.runtime.platforms:
         raise ConfigurationError(
             f"{loaded.manifest.metadata.id} allows {', '.join(loaded.manifest.runtime.platforms)}, not {platform}",
             code=OTHER_PLATFORM,
-            hint="add the platform to runtime.platforms, or build on another machine",
+            hint="add the platform to runtime.platforms, or build without it on another machine",
             place=loaded.document.place(("runtime", "platforms")),
         )
-    return platform
 
 
 def _check_project(connector: Path, loaded: LoadedManifest) -> None:
@@ -294,7 +324,9 @@ def _pyproject(project: Path) -> dict[str, Any]:
         ) from exc
 
 
-def _dependencies(connector: Path, inputs: Inputs, python: tuple[str, ...]) -> _Dependencies | None:
+def _dependencies(
+    connector: Path, target: str, base: Path, cache: Path, python: tuple[str, ...]
+) -> _Dependencies | None:
     lock = connector / "requirements.lock"
     try:
         lines = lock.read_text("utf-8").splitlines()
@@ -308,23 +340,21 @@ def _dependencies(connector: Path, inputs: Inputs, python: tuple[str, ...]) -> _
     wanted = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not wanted:
         return None
-    platform = _UV_PLATFORMS[base_image.machine_platform()]
-    with inputs.base.open("rb") as file:
-        made_for = hashlib.file_digest(file, "sha256").hexdigest()
-    described = layout.canonical([1, layer.FORMAT, platform, made_for, wanted])
+    platform = _UV_PLATFORMS[target]
+    described = layout.canonical([1, layer.FORMAT, platform, _file_hash(base), wanted])
     key = f"deps-{hashlib.sha256(described).hexdigest()[:32]}"
-    tree = inputs.cache / key
+    tree = cache / key
     if not tree.exists():
-        with base_image.exclusive(inputs.cache / f"{key}.lock"):
+        with base_image.exclusive(cache / f"{key}.lock"):
             if not tree.exists():
-                scratch = Path(tempfile.mkdtemp(prefix="deps-new-", dir=inputs.cache))
+                scratch = Path(tempfile.mkdtemp(prefix="deps-new-", dir=cache))
                 try:
                     _install(lock, platform, scratch)
                     base_image.compile_tree(python, scratch, f"/{DEPENDENCIES}")
                     scratch.rename(tree)
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
-    return _Dependencies(tree, _remembered(inputs.cache, f"{key}-layer", lambda target: _pack_tree(tree, target)))
+    return _Dependencies(tree, _remembered(cache, f"{key}-layer", lambda target: _pack_tree(tree, target)))
 
 
 def _install(lock: Path, platform: str, tree: Path) -> None:
@@ -364,7 +394,9 @@ def _wheel(project: Path, cache: Path) -> Path:
             hint='add [build-system] with requires = ["hatchling"] and build-backend = "hatchling.build"',
             place=Place(str(project / "pyproject.toml")),
         )
-    kept = cache / f"wheel-{_source_hash(project)}"
+    # The backend runs in this interpreter.
+    made_by = hashlib.sha256(f"{sys.version} {layer.EPOCH} {_source_hash(project)}".encode()).hexdigest()
+    kept = cache / f"wheel-{made_by[:32]}"
     if not kept.exists():
         with tempfile.TemporaryDirectory(prefix="wheel-new-", dir=cache) as scratch:
             (Path(scratch) / "out").mkdir()
@@ -405,7 +437,8 @@ def _run_backend(project: Path, backend: str, out: Path) -> None:
 
 
 def _source_hash(project: Path) -> str:
-    hashed = hashlib.sha256(f"{sys.version} {layer.EPOCH}".encode())
+    """Return the sha256 of a project's files and their names, whatever their times, modes and place."""
+    hashed = hashlib.sha256()
     for root, folders, files in os.walk(project):
         folders[:] = sorted(name for name in folders if name not in _NOT_SOURCE and not name.startswith("."))
         for name in sorted(files):
@@ -413,7 +446,33 @@ def _source_hash(project: Path) -> str:
             content = file.read_bytes()
             hashed.update(f"{file.relative_to(project).as_posix()}\0{len(content)}\0".encode())
             hashed.update(content)
-    return hashed.hexdigest()[:32]
+    return hashed.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _making(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> provenance.Making:
+    bases = inputs.bases()
+    return provenance.Making(
+        builder=inputs.builder,
+        parameters={
+            "connector": loaded.manifest.metadata.id,
+            "version": loaded.manifest.metadata.version,
+            "platforms": sorted(bases),
+            "python": base_image.PYTHON,
+            "recipe": {"base": base_image.RECIPE, "layer": layer.FORMAT, "gzip": layer.GZIP_LEVEL},
+            "source_date_epoch": layer.EPOCH,
+        },
+        materials={
+            **{f"base {platform}": _file_hash(base) for platform, base in bases.items()},
+            "requirements.lock": _file_hash(connector / "requirements.lock"),
+            "source": _source_hash(connector),
+            "sdk": _source_hash(inputs.sdk),
+        },
+    )
 
 
 def _unpack(wheel: Path, tree: Path) -> None:
@@ -504,38 +563,7 @@ def _artifact(out: store.Shelf, role: str, kind: str, contents: list[tuple[str, 
     return out.put(layout.canonical(document), layout.MANIFEST, annotations={layout.ROLE_ANNOTATION: role})
 
 
-_SBOM = "application/vnd.cyclonedx+json"
-
-
-def _components(trees: _Trees) -> list[Component]:
-    """Return every Python distribution of the image, sorted."""
-    roots = [trees.application, *([trees.dependencies.tree] if trees.dependencies else [])]
-    return sorted({component(file.read_bytes()) for root in roots for file in root.glob("*.dist-info/METADATA")})
-
-
-def component(metadata: bytes) -> Component:
-    """Read the METADATA file of an installed distribution."""
-    headers = HeaderParser().parsestr(metadata.decode("utf-8", errors="replace"))
-    return Component(headers["Name"] or "unknown", headers["Version"] or "0", headers["License-Expression"] or "")
-
-
-def _sbom(loaded: LoadedManifest, components: Sequence[Component]) -> dict[str, Any]:
-    """CycloneDX 1.6 without serial number and time, so that it is as reproducible as what it lists.
-
-    Debian's packages are listed by the image's own var/lib/dpkg/status.
-    """
-    metadata = loaded.manifest.metadata
-    listed = []
-    for part in components:
-        item: dict[str, Any] = {"type": "library", "name": part.name, "version": part.version}
-        item["purl"] = item["bom-ref"] = f"pkg:pypi/{part.name.lower().replace('_', '-')}@{part.version}"
-        if part.licence:
-            item["licenses"] = [{"expression": part.licence}]
-        listed.append(item)
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {"component": {"type": "container", "name": metadata.id, "version": metadata.version}},
-        "components": listed,
-    }
+def _components(trees: _Trees) -> set[sbom.Component]:
+    """Return every Python distribution of the images."""
+    roots = [trees.application, *(item.tree for item in trees.dependencies.values() if item is not None)]
+    return {sbom.python(file.read_bytes()) for root in roots for file in root.glob("*.dist-info/METADATA")}

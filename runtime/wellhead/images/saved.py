@@ -6,23 +6,30 @@ is held against the config's ``diff_ids``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from wellhead.errors import Code, ConfigurationError
-from wellhead.images import build, layer, layout, store
-from wellhead.images.build import Built, Component
+from wellhead.images import build, layer, layout, provenance, sbom, store
+from wellhead.images.build import Built
 from wellhead.manifest.load import LoadedManifest
 
 NOT_AN_IMAGE = Code("WH-IMG-030", "What an Engine saved is not one image.")
 OTHER_PLATFORM = Code("WH-IMG-031", "An image is of a platform its manifest does not allow.")
 
 
-def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: store.Shelf) -> Built:
+def take(
+    chunks: Iterable[bytes],
+    loaded: LoadedManifest,
+    scratch: Path,
+    out: store.Shelf,
+    builder: str = provenance.LOCAL_BUILDER,
+) -> Built:
     """Make a release of an image an Engine saved.
 
     Args:
@@ -30,6 +37,7 @@ def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: st
         loaded: the manifest it is published under.
         scratch: folder with room for the image; left empty.
         out: where the release goes.
+        builder: who the provenance names.
 
     Raises:
         ConfigurationError: the tar does not hold one image whose layers are those of its config (WH-IMG-030), or the
@@ -41,12 +49,12 @@ def take(chunks: Iterable[bytes], loaded: LoadedManifest, scratch: Path, out: st
             for chunk in chunks:
                 file.write(chunk)
         try:
-            return _taken(archive, loaded, Path(folder), out)
+            return _taken(archive, loaded, Path(folder), out, builder)
         except (tarfile.TarError, ValueError, KeyError, TypeError) as exc:
             raise _not_an_image(str(exc)) from exc
 
 
-def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf) -> Built:
+def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf, builder: str) -> Built:
     with tarfile.open(archive) as tar:
         images = json.loads(_member(tar, "manifest.json"))
         if len(images) != 1:
@@ -66,17 +74,23 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
         if len(diff_ids) != len(names):
             raise _not_an_image(f"its config names {len(diff_ids)} layers, and there are {len(names)}")
         packed: list[layer.Packed] = []
-        components: set[Component] = set()
+        insides: list[Path] = []
         for number, (name, diff_id) in enumerate(zip(names, diff_ids, strict=True)):
             inside = _unpacked(tar, name, folder / f"{number}.tar")
-            components |= _components(inside)
             with inside.open("rb") as file:
                 done = layer.pack(file, folder / f"{number}.tar.gz")
             if done.diff_id != diff_id:
                 raise _not_an_image(f"layer {number + 1} is {done.diff_id}, and its config says {diff_id}")
-            inside.unlink()
+            insides.append(inside)
             packed.append(done)
-    return build.assemble(loaded, platform, packed, sorted(components), out, config)
+        making = provenance.Making(
+            builder,
+            provenance.DOCKERFILE,
+            {"connector": loaded.manifest.metadata.id, "version": loaded.manifest.metadata.version},
+            {"image": hashlib.sha256(config).hexdigest()},
+        )
+        stack = build.Stack(packed, config)
+        return build.assemble(loaded, {platform: stack}, sbom.of_layers(insides), making, out)
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
@@ -98,18 +112,6 @@ def _unpacked(tar: tarfile.TarFile, name: str, target: Path) -> Path:
         while chunk := file.read(1024 * 1024):
             out.write(chunk)
     return target
-
-
-def _components(inside: Path) -> set[Component]:
-    found = set()
-    with tarfile.open(inside) as tar:
-        for member in tar:
-            path = PurePosixPath(member.name)
-            if member.isfile() and path.name == "METADATA" and path.parent.name.endswith(".dist-info"):
-                file = tar.extractfile(member)
-                if file is not None:
-                    found.add(build.component(file.read()))
-    return found
 
 
 def _not_an_image(why: str) -> ConfigurationError:

@@ -1,7 +1,7 @@
 """The order of a release, which nothing else knows.
 
-    lint → diff → assemble → check the image → sign → verify as a run would → name in the store → send to the registry
-    that is the store of others → register → point a channel
+    lint → diff → policies → assemble → check the image → sign → verify as a run would → name in the store → send to
+    the registry that is the store of others → register → point a channel
 
 Until it is named and registered nobody can resolve it; what was put into the store before is only bytes without a name.
 """
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from wellhead.catalog import verify
+from wellhead.catalog import policy, verify
 from wellhead.catalog.keys import PrivateKey
+from wellhead.catalog.policy import Policy
 from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Trust
 from wellhead.catalog.verify import VerifiedRelease
@@ -25,7 +27,7 @@ from wellhead.ids import ConnectorId
 from wellhead.images import build, layout, saved, store
 from wellhead.images.build import Built, Inputs
 from wellhead.images.store import Store
-from wellhead.lifecycle import check
+from wellhead.lifecycle import check, governance
 from wellhead.lifecycle.check import Checked
 from wellhead.manifest import lint, load
 from wellhead.manifest.lint import Finding
@@ -51,11 +53,17 @@ class Publisher:
     runner: DockerRunner
     inputs: Inputs
     trust: Trust
-    key: PrivateKey
+    keys: tuple[PrivateKey, ...]
+    """None where trust.yaml allows a release nobody signed."""
     clock: Clock
     who: str
+    valid_for: timedelta | None = None
+    """How long the signature lasts; None sets no end."""
     remote: Store | None = None
     """Where others find it; None where ``store`` is that place."""
+    policies: tuple[Policy, ...] = ()
+    """What governs which releases are taken in."""
+    environment: str = "production"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ class Published:
     checked: Checked | None
     warnings: tuple[Finding, ...]
     points_channel: bool
+    policies: tuple[policy.Finding, ...]
+    """What policies warn of."""
 
 
 def publish(here: Publisher, connector: Path, channel: str, image: str | None = None) -> Published:
@@ -81,20 +91,24 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
         ConfigurationError: the manifest is wrong (WH-DOC-…) or unsound (WH-CAT-052), its version says less than what
             changed (WH-CMP-…), or the image cannot be made or does not come up.
         RefusedError: the version is known with other bytes (WH-REG-020), the image keeps state or loosens the sandbox
-            (WH-CAT-035, 050), or the key is not one trust.yaml names for the namespace (WH-CAT-010, 021).
+            (WH-CAT-035, 050), the key is not one trust.yaml names for the namespace (WH-CAT-010, 021), or a policy
+            denies it (WH-POL-010).
     """
     loaded = load.load(connector)
     warnings = require_sound(loaded)
     _require_fitting_version(here, loaded)
+    said = _admit(here, loaded.manifest)
     built = _assemble(here, connector, loaded, image)
-    checked = None if _is_known(here, built) else _check(here, built)
-    verify.attach(here.store, statement_of(built), here.key)
+    is_known = _is_known(here, built)
+    checked = None if is_known else _check(here, built)
+    if here.keys and not (is_known and _is_signed(here, built)):
+        verify.attach(here.store, statement_of(built, here.clock.now(), here.valid_for), *here.keys)
     release = verify.verify_release(here.store, built.index_digest, built.connector, built.version, here.trust)
     name = verify.release_name(built.connector, built.version)
     here.store.name(name, layout.Descriptor(layout.INDEX, built.index_digest, _size(here, built)))
     if here.remote is not None:
         store.copy_release(here.store, here.remote, built.connector, built.version)
-    return Published(release, checked, warnings, _register(here, built, channel))
+    return Published(release, checked, warnings, _register(here, built, channel), said)
 
 
 def require_sound(loaded: LoadedManifest) -> tuple[Finding, ...]:
@@ -147,15 +161,41 @@ def _require_fitting_version(here: Publisher, loaded: LoadedManifest) -> None:
         )
 
 
-def statement_of(built: Built) -> Statement:
-    """Return what the signer of a release vouches for."""
-    return Statement(built.connector, built.version, built.index_digest, built.manifest_sha256, built.images)
+def _admit(here: Publisher, manifest: Manifest) -> tuple[policy.Finding, ...]:
+    signers = [key.public.id for key in here.keys]
+    return governance.admit(here.policies, here.environment, manifest, signers, here.clock.now())
+
+
+def statement_of(built: Built, now: datetime, valid_for: timedelta | None = None) -> Statement:
+    """Return what the signer of a release vouches for; ``valid_for`` None sets no end."""
+    issued_at = now.replace(microsecond=0)
+    return Statement(
+        connector=built.connector,
+        version=built.version,
+        index_digest=built.index_digest,
+        manifest_sha256=built.manifest_sha256,
+        images=built.images,
+        publisher=built.loaded.manifest.metadata.publisher.name,
+        builder=built.builder,
+        issued_at=issued_at,
+        expires_at=None if valid_for is None else issued_at + valid_for,
+    )
+
+
+def _is_signed(here: Publisher, built: Built) -> bool:
+    """Say whether a signature that counts is there already, by the keys that would sign and with no other end."""
+    try:
+        release = verify.verify_release(here.store, built.index_digest, built.connector, built.version, here.trust)
+    except RefusedError:
+        return False
+    by_all = {key.public.id for key in here.keys} <= set(release.key_ids)
+    return by_all and here.valid_for is None
 
 
 def _assemble(here: Publisher, connector: Path, loaded: LoadedManifest, image: str | None) -> Built:
     if image is None:
         return build.build(connector, here.inputs, here.store)
-    return saved.take(here.engine.save(image), loaded, here.inputs.cache, here.store)
+    return saved.take(here.engine.save(image), loaded, here.inputs.cache, here.store, here.inputs.builder)
 
 
 def _is_known(here: Publisher, built: Built) -> bool:
@@ -205,7 +245,7 @@ def _register(here: Publisher, built: Built, channel: str) -> bool:
         manifest_sha256=built.manifest_sha256,
         platforms={name: PlatformImage(item.manifest, item.config) for name, item in built.images.items()},
         manifest=json.loads(built.loaded.canonical_json()),
-        key_id=here.key.public.id,
+        key_id=" ".join(key.public.id for key in here.keys),
         published_at=here.clock.now(),
     )
     with here.database.transaction() as tx:
@@ -230,6 +270,10 @@ def _register(here: Publisher, built: Built, channel: str) -> bool:
                 built.connector,
                 who=here.who,
                 version=built.version,
-                details={"digest": built.index_digest, "channel": channel, "key": here.key.public.id},
+                details={
+                    "digest": built.index_digest,
+                    "channel": channel,
+                    "keys": [key.public.id for key in here.keys],
+                },
             )
     return points

@@ -47,7 +47,7 @@ def publisher(engine: Engine, tmp_path: Path) -> Iterator[Publisher]:
         runner=DockerRunner(engine, "test-host"),
         inputs=build.Inputs(base.rootfs((), cache()), ROOT / "sdk", cache()),
         trust=trust.load(tmp_path / "trust.yaml"),
-        key=key,
+        keys=(key,),
         clock=clock,
         who="tester",
     )
@@ -153,7 +153,7 @@ def test_other_bytes_under_a_known_version_are_refused_before_they_run(
 
 @pytest.mark.timeout(300)
 def test_a_key_nobody_trusts_publishes_nothing(publisher: Publisher, tmp_path: Path) -> None:
-    other = dataclasses.replace(publisher, key=keys.new_pair(tmp_path / "other", "dev"))
+    other = dataclasses.replace(publisher, keys=(keys.new_pair(tmp_path / "other", "dev"),))
     connector = unique(GENERATOR, tmp_path)
     with pytest.raises(RefusedError) as caught:
         publish.publish(other, connector, "stable")
@@ -187,7 +187,7 @@ def test_a_manifest_with_an_error_is_not_even_built(publisher: Publisher, tmp_pa
 
 def test_a_broken_layer_does_not_get_into_an_engine(publisher: Publisher, tmp_path: Path) -> None:
     built = build.build(unique(ROOT / "tests/images/tiny", tmp_path), publisher.inputs, publisher.store)
-    verify.attach(publisher.store, publish.statement_of(built), publisher.key)
+    verify.attach(publisher.store, publish.statement_of(built, publisher.clock.now()), *publisher.keys)
     image = layout.image(publisher.store, built.index_digest, base.machine_platform())
     blob = publisher.store.path / "blobs/sha256" / image.layers[-1].digest.removeprefix("sha256:")
     content = bytearray(blob.read_bytes())

@@ -3,15 +3,18 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from wellhead.catalog import keys, trust, verify
 from wellhead.catalog.signature import Statement
-from wellhead.images import build, layer, layout
+from wellhead.images import build, layer, layout, provenance, sbom
+from wellhead.lifecycle import publish
 from wellhead.manifest import load
 
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MANIFEST = Path(__file__).parents[2] / "images/tiny/manifest.yaml"
 
 
@@ -23,6 +26,7 @@ class Shop:
     store: layout.Layout
     key: keys.PrivateKey
     trust: trust.Trust
+    now: datetime = NOW
     built: dict[tuple[str, str], build.Built] = field(default_factory=dict)
 
     def make(self, connector: str = "dev/tiny", version: str = "1.0.0", content: bytes = b"x = 1\n") -> build.Built:
@@ -32,10 +36,12 @@ class Shop:
         layer.write([layer.Entry.file("opt/wellhead/app/tiny.py", content)], tar)
         tar.seek(0)
         packed = layer.pack(tar, self.folder / "layer.tar.gz")
-        return build.assemble(loaded, "linux/amd64", [packed, packed], [build.Component("tiny", version)], self.store)
+        stacks = {"linux/amd64": build.Stack([packed, packed])}
+        parts = [sbom.Component("pypi", "tiny", version)]
+        return build.assemble(loaded, stacks, parts, provenance.Making(), self.store)
 
     def statement(self, built: build.Built) -> Statement:
-        return Statement(built.connector, built.version, built.index_digest, built.manifest_sha256, built.images)
+        return publish.statement_of(built, self.now)
 
     def publish(self, connector: str = "dev/tiny", version: str = "1.0.0") -> build.Built:
         built = self.make(connector, version)

@@ -73,17 +73,17 @@ def test_adding_to_trust_keeps_what_is_there_and_its_comments(tmp_path: Path) ->
     trust.add(file, "acme", second, "again")
     loaded = trust.load(file)
     assert file.read_text().startswith("# checked by two people")
-    assert loaded.signers(ConnectorId("dev/x")).keys == (first,)
-    assert loaded.signers(ConnectorId("acme/x")).keys == (second,)
+    assert loaded.rule(ConnectorId("dev/x")).signers == (trust.Signer(first),)
+    assert loaded.rule(ConnectorId("acme/x")).signers == (trust.Signer(second),)
 
 
 def test_a_namespace_is_no_prefix_and_no_pattern(tmp_path: Path) -> None:
     trust.add(tmp_path / "trust.yaml", "dev", keys.new_pair(tmp_path, "k").public, "")
     with pytest.raises(RefusedError):
-        trust.load(tmp_path / "trust.yaml").signers(ConnectorId("develop/x"))
+        trust.load(tmp_path / "trust.yaml").rule(ConnectorId("develop/x"))
     with pytest.raises(ConfigurationError):
         trust.add(tmp_path / "trust.yaml", "*", keys.new_pair(tmp_path, "l").public, "")
-    assert trust.load(tmp_path / "trust.yaml").namespaces.keys() == {"dev"}
+    assert trust.load(tmp_path / "trust.yaml").rules.keys() == {"dev"}
 
 
 @pytest.mark.parametrize(

@@ -276,12 +276,12 @@ def test_an_image_config_that_loosens_the_sandbox_is_refused(settings: dict[str,
 
 def test_a_threshold_counts_different_keys(shop: Any) -> None:
     second = keys.new_pair(shop.folder / "keys", "second")
-    both = trust.Signers((shop.key.public, second.public), 2)
+    both = trust.Rule((trust.Signer(shop.key.public), trust.Signer(second.public)), 2)
     statement = shop.statement(shop.make())
-    _, agreed = signature.verify(signature.sign(statement, shop.key, second), both)
+    _, agreed = signature.verify(signature.sign(statement, shop.key, second), both, shop.now)
     assert set(agreed) == {shop.key.public.id, second.public.id}
     with pytest.raises(RefusedError):
-        signature.verify(signature.sign(statement, shop.key, shop.key), both)
+        signature.verify(signature.sign(statement, shop.key, shop.key), both, shop.now)
 
 
 def test_securesystemslib_accepts_our_envelopes(shop: Any) -> None:
@@ -297,7 +297,9 @@ def test_we_accept_the_envelopes_of_securesystemslib(shop: Any) -> None:
     envelope = Envelope(statement.payload(), signature.PAYLOAD_TYPE, {})
     envelope.sign(signer)
     public = keys.PublicKey(bytes.fromhex(signer.public_key.keyval["public"]))
-    read, agreed = signature.verify(json.dumps(envelope.to_dict()).encode(), trust.Signers((public,), 1))
+    read, agreed = signature.verify(
+        json.dumps(envelope.to_dict()).encode(), trust.Rule((trust.Signer(public),)), shop.now
+    )
     assert read == statement
     assert agreed == (public.id,)
 
