@@ -549,6 +549,18 @@ def postgres_server(
 
 
 @pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite registry with nothing in it, to be copied: migrating takes most of a test's time."""
+    from wellhead.registry.database import Database
+
+    file = tmp_path_factory.mktemp("registry") / "registry.db"
+    database = Database.open(f"sqlite:///{file}")
+    database.migrate()
+    database.close()
+    return file
+
+
+@pytest.fixture(scope="session")
 def docker_engine() -> Iterator[DockerEngine]:
     """The machine's Docker Engine."""
     with docker_engine_of_machine() as engine:

@@ -176,11 +176,11 @@ class _Started:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path) -> Iterator[World]:
     """A connection of the generator on a fresh SQLite registry."""
     (tmp_path / "wellhead.yaml").write_text("commit: {max_s: 600}\nrun: {silence_s: 20, idle_attempts: 2}\n")
+    shutil.copy(empty_registry, tmp_path / "registry.db")
     database = Database.open(f"sqlite:///{tmp_path}/registry.db")
-    database.migrate()
     yield from _world(tmp_path, monkeypatch, database)
 
 

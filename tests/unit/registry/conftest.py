@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,13 +43,15 @@ def postgres_url(postgres: Server) -> str:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty, migrated registry of each kind."""
-    url = {"sqlite": lambda: f"sqlite:///{tmp_path}/registry.db", "postgresql": lambda: _emptied(request)}[
-        request.param
-    ]()
+    url = {"sqlite": lambda: _copied(request, tmp_path), "postgresql": lambda: _emptied(request)}[request.param]()
     opened = Database.open(url)
-    opened.migrate()
     yield opened
     opened.close()
+
+
+def _copied(request: pytest.FixtureRequest, folder: Path) -> str:
+    shutil.copy(request.getfixturevalue("empty_registry"), folder / "registry.db")
+    return f"sqlite:///{folder}/registry.db"
 
 
 def _emptied(request: pytest.FixtureRequest) -> str:
