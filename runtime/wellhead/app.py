@@ -21,6 +21,7 @@ from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.settings import RemoteSettings, Settings
 
 if TYPE_CHECKING:
+    from wellhead.catalog.policy import Policy
     from wellhead.catalog.trust import Trust
     from wellhead.egress.network import Fencer
     from wellhead.engine.client import Engine
@@ -156,6 +157,13 @@ class App:
         return store.hold(self.remote, self.layout, connector, version, digest)
 
     @cached_property
+    def policies(self) -> tuple[Policy, ...]:
+        """Read the policies of this project."""
+        from wellhead.catalog import policy
+
+        return policy.load(self.settings.path(self.settings.policies))
+
+    @cached_property
     def trust(self) -> Trust:
         """Read whose signatures count."""
         from wellhead.catalog import trust
@@ -245,6 +253,7 @@ class App:
             layout=lambda: self.layout,
             remote=lambda: self.remote,
             trust=lambda: self.trust,
+            policies=lambda: self.policies,
             engine=lambda: self.engine,
             runner=lambda: self.runner,
             fencer=lambda: self.fencer,

@@ -17,6 +17,7 @@ AREAS = {
     "ENG": "engine",
     "IMG": "images",
     "MAN": "manifest",
+    "POL": "policies",
     "PRO": "profiles",
     "REG": "registry",
     "RUN": "runs",

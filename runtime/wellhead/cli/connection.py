@@ -13,11 +13,15 @@ from wellhead.cli.options import Config, Connection, Json, Yes
 from wellhead.errors import Code, ConfigurationError, Place, UsageError
 
 if TYPE_CHECKING:
+    from wellhead.app import App
+    from wellhead.catalog.policy import Moment
+    from wellhead.connections import ConnectionFile
     from wellhead.settings import Settings
 
 EXISTS = Code("WH-CLI-070", "A connection of that name exists already.")
 BAD_PAIR = Code("WH-CLI-071", "An argument is not of the form it has to be.")
 NOT_NEEDED = Code("WH-CLI-072", "A host was to be approved that the connection does not ask for.")
+NO_POLICY = Code("WH-CLI-074", "An approval names no policy that asks for one.")
 NOT_REMOVED = Code("WH-CLI-073", "A removal was not confirmed.")
 
 app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
@@ -43,9 +47,10 @@ def add(
 
     from wellhead import app as services
     from wellhead import connections
+    from wellhead.lifecycle import governance
     from wellhead.lifecycle.plan import examine
 
-    said: dict[str, Any] = {
+    document: dict[str, Any] = {
         "name": connection,
         "connector": connector,
         "version": version,
@@ -68,13 +73,24 @@ def add(
             )
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as out:
-            YAML().dump({key: value for key, value in said.items() if value not in ({}, [])}, out)
+            YAML().dump({key: value for key, value in document.items() if value not in ({}, [])}, out)
         try:
-            examine(host.host(), connections.load(host.settings, connection, os.environ))
+            loaded = connections.load(host.settings, connection, os.environ)
+            seen = examine(host.host(), loaded)
+            asked: tuple[Moment, ...] = ("onboarding", "run")
+            said = governance.judge(host.host(), loaded, seen.manifest, seen.config, seen.egress, asked)
+            governance.refuse_denied(said, seen.manifest, connection)
         except BaseException:
             file.unlink()
             raise
+        waiting = governance.waiting(host.host(), loaded, said)
     output.console().print(f"wrote {file}", markup=False)
+    for one in said:
+        output.stderr().print(f"policy {one.policy.name} ({one.effect}): {one.message}", markup=False)
+    for one in waiting:
+        output.stderr().print(
+            f"needs: wellhead connection approve {connection} --policy {one.policy.name}", markup=False
+        )
     output.stderr().print(f"next: wellhead connection check {connection}", markup=False)
 
 
@@ -149,37 +165,104 @@ def check(connection: Connection, config: Config = None, as_json: Json = False) 
 @app.command()
 def approve(
     connection: Connection,
-    hosts: Annotated[list[str], typer.Argument(metavar="HOST:PORT…", help="Exactly as the run names them.")],
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOST:PORT…]", help="Exactly as the run names them.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", metavar="POLICY", help="Allow what a policy asks about.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the approval.")] = "approved by hand",
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the approval back.")] = False,
     config: Config = None,
 ) -> None:
-    """Open hosts that only an operator may open, for one connection."""
+    """Open hosts that only an operator may open, or allow what a policy asks about, for one connection."""
     from wellhead import app as services
     from wellhead import connections
+
+    if not hosts and not policy:
+        raise UsageError("nothing was named to approve", code=BAD_PAIR, hint="name HOST:PORT, or --policy POLICY")
+    with services.opened(config) as host:
+        file = connections.load(host.settings, connection, os.environ)
+        if hosts:
+            _approve_hosts(host, file, hosts, reason, revoke=revoke)
+        if policy:
+            _approve_policies(host, file, policy, reason, revoke=revoke)
+
+
+def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: str, *, revoke: bool) -> None:
     from wellhead.lifecycle.plan import examine
     from wellhead.registry import approvals
 
-    wanted = [_host_and_port(text) for text in hosts]
+    name, wanted = file.connection.name, [_host_and_port(text) for text in hosts]
+    asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
+    for pair in wanted:
+        if pair not in asked and not revoke:
+            named = ", ".join(f"{known}:{port}" for known, port in sorted(asked)) or "none"
+            raise UsageError(
+                f"{name} does not ask an operator for {pair[0]}:{pair[1]}",
+                code=NOT_NEEDED,
+                hint=f"it asks for: {named}",
+            )
+    with host.database.transaction() as tx:
+        for known, port in wanted:
+            if revoke:
+                approvals.revoke(tx, file.key, known, port)
+            else:
+                approvals.approve(tx, file.key, known, port, who=output.who(), reason=reason)
+    output.console().print(f"{'closed' if revoke else 'opened'} {', '.join(hosts)} for {name}", markup=False)
+
+
+def _approve_policies(host: App, file: ConnectionFile, names: list[str], reason: str, *, revoke: bool) -> None:
+    from wellhead.registry import policy_approvals
+
+    policies = {one.name: one for one in host.policies if one.effect == "require_approval"}
+    for name in names:
+        if name not in policies and not revoke:
+            raise UsageError(
+                f"there is no policy {name!r} that asks for approval",
+                code=NO_POLICY,
+                hint=f"those that do: {', '.join(policies) or 'none'}",
+            )
+    with host.database.transaction() as tx:
+        for name in names:
+            if revoke:
+                policy_approvals.revoke(tx, file.key, name)
+            else:
+                policy = policies[name]
+                policy_approvals.approve(tx, file.key, name, policy.sha256, who=output.who(), reason=reason)
+    verb = "took back" if revoke else "approved"
+    output.console().print(f"{verb} {', '.join(names)} for {file.connection.name}", markup=False)
+
+
+def _approve_release(connection: str, version: str, reason: str, config: Path | None) -> None:
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle import upgrade as lifecycle
+
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
-        asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
-        for pair in wanted:
-            if pair not in asked and not revoke:
-                named = ", ".join(f"{name}:{port}" for name, port in sorted(asked)) or "none"
-                raise UsageError(
-                    f"{connection} does not ask an operator for {pair[0]}:{pair[1]}",
-                    code=NOT_NEEDED,
-                    hint=f"it asks for: {named}",
-                )
-        with host.database.transaction() as tx:
-            for name, port in wanted:
-                if revoke:
-                    approvals.revoke(tx, file.key, name, port)
-                else:
-                    approvals.approve(tx, file.key, name, port, who=output.who(), reason=reason)
-    verb = "closed" if revoke else "opened"
-    output.console().print(f"{verb} {', '.join(hosts)} for {connection}", markup=False)
+        news = lifecycle.approve(host.host(), file, version, output.who(), reason)
+    said = f"{connection} may use all of {file.connection.connector} {version}"
+    output.console().print(f"{said}, new: {', '.join(news)}" if news else f"{said}, which is nothing new", markup=False)
+
+
+@app.command()
+def upgrade(
+    connection: Connection,
+    to: Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Default: the highest on offer.")] = None,
+    config: Config = None,
+) -> None:
+    """Take a release that the connection is not moved to by itself: a major one, or one beyond auto_update."""
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle import upgrade as lifecycle
+
+    with services.opened(config) as host:
+        file = connections.load(host.settings, connection, os.environ)
+        done = lifecycle.upgrade(host.host(), file, to, output.who())
+    output.console().print(
+        f"{connection}: {done.before or 'never run'} → {done.to}, from its next run on", markup=False
+    )
 
 
 @app.command()

@@ -44,6 +44,34 @@ streams:
 sink: {type: parquet, path: bronze}
 """
 
+_CERTIFIED = """\
+name: certified
+description: Tenants see certified connectors only.
+when: [onboarding, run]
+# Releases of the namespace dev/, and all releases in a development project, are for trying.
+if: >-
+  host.environment == "production"
+  && manifest.support.level != "certified"
+  && !manifest.metadata.id.startsWith("dev/")
+effect: deny
+message: the connector is not certified
+mend: choose a certified connector, let its publisher have it certified, or change this policy
+"""
+
+_CERTIFIED_CASES = """\
+cases:
+  - {name: a certified connector, expect: pass}
+  - {name: a private one, manifest: {support: {level: private}}, expect: deny}
+  - {name: one by the community, manifest: {support: {level: community}}, expect: deny}
+  - name: a development release
+    manifest: {metadata: {id: dev/example}, support: {level: private}}
+    expect: pass
+  - name: a development project
+    manifest: {support: {level: private}}
+    host: {environment: development}
+    expect: pass
+"""
+
 #: Namespace whose releases the development pair may sign.
 NAMESPACE = "dev"
 
@@ -73,6 +101,11 @@ def init(
     for name, model in (("wellhead", Settings), ("connection", Connection)):
         (schemas / f"{name}.json").write_text(json.dumps(model.model_json_schema(), indent=2) + "\n", "utf-8")
     (folder / "connections" / "orders.yaml.example").write_text(_EXAMPLE, "utf-8")
+    policies = folder / Settings.model_fields["policies"].default
+    policies.mkdir(parents=True, exist_ok=True)
+    for name, text in (("certified.yaml", _CERTIFIED), ("certified.test.yaml", _CERTIFIED_CASES)):
+        if not (policies / name).exists():
+            (policies / name).write_text(text, "utf-8")
     ignored = folder / ".gitignore"
     if not ignored.exists():
         ignored.write_text(".wellhead/\nbronze/\nbronze.staging/\n", "utf-8")
@@ -84,6 +117,7 @@ def init(
     out = output.console()
     out.print(f"made a project in {folder.resolve()}", markup=False)
     out.print(f"  {FILE_NAME}, trust.yaml (key {made.public.id} signs for {NAMESPACE}/*), connections/", markup=False)
+    out.print("  manifests/policies/certified.yaml (in production tenants see certified connectors only)", markup=False)
     out.print("next:", markup=False)
     out.print("  wellhead doctor                        is this machine ready?", markup=False)
     out.print("  wellhead publish CONNECTOR_FOLDER      build, check, sign, register", markup=False)

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deadletters": ("deadletters", "app", "Records that were set aside, and why."),
     "catalog": ("catalog", "app", "The releases we know."),
     "channel": ("channel", "app", "Offer releases in channels, to all or to a growing share."),
+    "policy": ("policy", "app", "What governs releases and connections."),
     "keys": ("keys", "app", "Keys that sign releases."),
     "manifest": ("manifest", "app", "Check a connector's manifest."),
     "rollback": ("rollback", "app", "Go back to an earlier release and hold it."),

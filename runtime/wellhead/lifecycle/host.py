@@ -12,6 +12,7 @@ from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images import store
 
 if TYPE_CHECKING:
+    from wellhead.catalog.policy import Policy
     from wellhead.catalog.trust import Trust
     from wellhead.clock import Clock
     from wellhead.connections import SinkSelection
@@ -53,6 +54,8 @@ class Host:
     sink: Callable[[SinkSelection], Sink]
     remote: Callable[[], Store | None] = lambda: None
     """The registry that is the store; None where ``layout`` is it."""
+    policies: Callable[[], tuple[Policy, ...]] = tuple
+    """What governs releases and connections here."""
 
     def holding(self, connector: ConnectorId, version: str, digest: Digest) -> Layout:
         """Return ``layout`` with that release in it; the registry is asked only where it is not there yet.

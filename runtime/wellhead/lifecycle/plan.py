@@ -17,6 +17,7 @@ from wellhead import __version__
 from wellhead import profile as profiles
 from wellhead.catalog import channels as offered
 from wellhead.catalog import resolve, verify
+from wellhead.catalog.policy import Moment
 from wellhead.catalog.resolve import Decision
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.connections import Connection, ConnectionFile
@@ -25,7 +26,7 @@ from wellhead.egress.policy import Grant, Policy
 from wellhead.engine.container import Resources
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId
-from wellhead.lifecycle import rollout, standing
+from wellhead.lifecycle import governance, rollout, standing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.manifest import config as manifest_config
 from wellhead.manifest.egress import EgressEntry, render_egress
@@ -143,6 +144,7 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
         host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
     )
     plan = _plan(host, file, decision, verified, platform)
+    _require_policies(here, file, plan)
     with host.database.transaction() as tx:
         warning = standing.told(definitions.get(tx, connector, chosen.version))
         if warning is not None:
@@ -343,6 +345,16 @@ def _policy(
         {name: address for name, address in settings.network.hosts.items() if name.lower() in names},
         [Grant(grant.cidr, grant.ports) for grant in settings.network.grants if grant.connection == connection.name],
     )
+
+
+def _require_policies(here: Run, file: ConnectionFile, plan: Plan) -> None:
+    """Ask the policies; a connection that never got a release is onboarded by its first run."""
+    with here.host.database.read() as tx:
+        known = connections.find(tx, file.key)
+    is_new = known is None or known.resolved is None
+    moments: tuple[Moment, ...] = ("onboarding", "run") if is_new else ("run",)
+    for warning in governance.require(here.host, file, plan.manifest, plan.config, plan.egress, moments):
+        here.log.write(Level.WARNING, "policy", policy=warning.policy.name, reason=warning.message)
 
 
 def _require_approvals(name: str, policy: Policy) -> None:

@@ -1,7 +1,7 @@
 """Every table of the registry, written once; the migrations are checked against this by a test.
 
     connector_definitions   releases we know                with channels, catalog_events
-    tenant_connections      connections, each with lease    with approvals
+    tenant_connections      connections, each with lease    with approvals, policy_approvals
     connector_runs          one row a claim                 with run_events, pending_revocations, egress_audit
     connector_run_state     one row a read unit             with kept_checkpoints, generations, segments, dead_letters
     stream_registry         versions of a stream's schema   with compat_alerts
@@ -200,6 +200,20 @@ approvals = Table(
     *_connection(),
     Column("host", String, nullable=False),
     Column("port", Integer, nullable=False),
+    Column("who", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("approved_at", Utc, nullable=False),
+    Column("revoked_at", Utc),
+    Index(None, "tenant_id", "project_id", "connection"),
+)
+
+policy_approvals = Table(
+    "policy_approvals",
+    metadata,
+    _id(),
+    *_connection(),
+    Column("policy", String, nullable=False),
+    Column("sha256", String, nullable=False),
     Column("who", String, nullable=False),
     Column("reason", Text, nullable=False),
     Column("approved_at", Utc, nullable=False),
