@@ -30,7 +30,7 @@ MAGIC = b"wellhead event id 2\n"
 ID_BYTES = 16
 #: Rows whose canonical bytes are in memory at a time: they stay in the processor's cache, and a batch of 4 MiB does not
 #: become five copies of 4 MiB.
-SLICE_ROWS = 8192
+SLICE_ROWS = 16384
 
 Column = np.ndarray[Any, np.dtype[Any]]
 

@@ -1,4 +1,8 @@
-"""One Parquet file as it is written: zstd-1, row groups of about 16 MiB, dictionaries only where values repeat."""
+"""One Parquet file as it is written: zstd-1, row groups of about 16 MiB, dictionaries only where values repeat.
+
+Nothing is written that no reader uses: an event id is random, so no minimum of it tells anything, and its lengths are
+all the same, which the encoding with lengths apart keeps in no bytes at all.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ ROW_GROUP_BYTES = 16 * 1024 * 1024
 #: A dictionary costs time for every value and pays only where few differ: measured 1.4 times faster without it.
 _SAMPLE_ROWS = 4096
 _MAX_DISTINCT_SHARE = 0.1
+
+_EVENT_ID = "_event_id"
 
 
 class Encoder:
@@ -72,7 +78,13 @@ class Encoder:
 
     def _open(self, dictionary: list[str]) -> pq.ParquetWriter:
         return pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", compression_level=1, use_dictionary=dictionary
+            self._file,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            column_encoding={_EVENT_ID: "DELTA_LENGTH_BYTE_ARRAY"} if _EVENT_ID in self._schema.names else None,
+            write_statistics=[name for name in self._schema.names if name != _EVENT_ID],
         )
 
 
@@ -80,7 +92,7 @@ def _repeating(batch: pa.RecordBatch) -> list[str]:
     return [
         field.name
         for field, column in zip(batch.schema, batch.columns, strict=True)
-        if pa.types.is_dictionary(field.type) or _repeats(column.slice(0, _SAMPLE_ROWS))
+        if field.name != _EVENT_ID and (pa.types.is_dictionary(field.type) or _repeats(column.slice(0, _SAMPLE_ROWS)))
     ]
 
 

@@ -170,6 +170,10 @@ def test_the_footer_and_the_layout_of_a_parquet_file(tmp_path: Path) -> None:
     columns = {file.metadata.row_group(0).column(number).path_in_schema: number for number in range(16)}
     stream, note = (file.metadata.row_group(0).column(columns[name]) for name in ("_stream", "note"))
     assert (stream.compression, stream.has_dictionary_page, note.has_dictionary_page) == ("ZSTD", True, False)
+    event_id = file.metadata.row_group(0).column(columns["_event_id"])
+    assert "DELTA_LENGTH_BYTE_ARRAY" in event_id.encodings
+    assert event_id.statistics is None
+    assert note.statistics.has_min_max
 
 
 def test_duckdb_reads_a_table_by_its_glob(tmp_path: Path) -> None:
