@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.harness.compare import Sample
+from tests.project import MEASURED
 
 #: Where the data flows; everything else a run reports is start-up and end.
 DATA_STEP = "read"
@@ -38,17 +39,19 @@ def wellhead(project: Path, *arguments: str) -> Call:
     Raises:
         FailedRunError: its exit code is not 0.
     """
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        began = time.perf_counter()
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, tempfile.TemporaryFile() as report:
         program = Path(sys.executable).with_name("wellhead")
-        child = subprocess.Popen([program, *arguments], cwd=project, stdout=stdout, stderr=stderr)
-        _, status, usage = os.wait4(child.pid, 0)
+        # Started by a small process: a child's peak begins at that of its parent, and this one has held whole tables.
+        command = [sys.executable, "-IS", str(MEASURED), str(report.fileno()), str(program), *arguments]
+        began = time.perf_counter()
+        subprocess.run(command, cwd=project, stdout=stdout, stderr=stderr, pass_fds=[report.fileno()], check=True)
         wall_s = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
         said = [_text(file) for file in (stdout, stderr)]
-    if child.returncode:
-        raise FailedRunError(f"wellhead {' '.join(arguments)}: exit {child.returncode}\n{said[1]}\n{said[0]}")
-    return Call(said[0], wall_s, usage.ru_maxrss // 1024)
+        status, peak_kib = map(int, _text(report).split())
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        raise FailedRunError(f"wellhead {' '.join(arguments)}: exit {code}\n{said[1]}\n{said[0]}")
+    return Call(said[0], wall_s, peak_kib // 1024)
 
 
 def documents(text: str) -> list[dict[str, Any]]:
