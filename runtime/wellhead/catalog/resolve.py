@@ -34,12 +34,7 @@ _REACH: Mapping[str, int] = {"none": 0, "patch": 1, "minor": 2}
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One release as resolution sees it; a row of `connector_definitions` and what its manifest says.
-
-    Attributes:
-        grown: what of its surface the tenant has not agreed to yet (`compat.surface`), one phrase each.
-        denied: why a policy keeps it from running here; empty if none does.
-    """
+    """One release as resolution sees it; a row of `connector_definitions` and what its manifest says."""
 
     version: str
     digest: Digest
@@ -50,8 +45,6 @@ class Candidate:
     host_range: str = "*"
     state_reads: frozenset[int] = frozenset({1})
     is_trusted: bool = True
-    grown: tuple[str, ...] = ()
-    denied: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +60,7 @@ class Request:
         held: version of the hold, if there is one.
         current: version the connection ran last, which may go on although it was yanked since.
         auto_update: how far it may move from ``current`` by itself.
+        objections: version → why this connection is not moved to it by itself.
         state_version: format of the stored checkpoints; None where there are none.
         platform: of the Engine.
         protocols: versions the host speaks.
@@ -85,6 +79,7 @@ class Request:
     current: str | None = None
     auto_update: AutoUpdate = "minor"
     state_version: int | None = None
+    objections: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +286,13 @@ def _unfit(request: Request, rule: Rule, candidate: Candidate) -> str | None:
     if request.state_version is not None and request.state_version not in candidate.state_reads:
         reads = ", ".join(map(str, sorted(candidate.state_reads)))
         return f"cannot read the stored state of version {request.state_version} (reads {reads})"
-    if candidate.denied:
-        return candidate.denied
     return _awaited(request, rule, candidate)
 
 
 def _awaited(request: Request, rule: Rule, candidate: Candidate) -> str | None:
     """Say whose word a release waits for."""
-    if candidate.grown and candidate.version != request.current:
-        return f"needs approval: {'; '.join(candidate.grown)}"
+    if candidate.version != request.current and candidate.version in request.objections:
+        return request.objections[candidate.version]
     if rule != "channel" or request.current is None or not _range(request.range).admits(_version(request.current)):
         # Named by somebody, never run before, or the file now asks for another range: that is a decision by hand.
         return None

@@ -13,7 +13,7 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     from wellhead import app as services
     from wellhead import connections
     from wellhead.lifecycle import standing
-    from wellhead.lifecycle.plan import choose
+    from wellhead.lifecycle.resolution import choose
     from wellhead.registry import definitions
 
     with services.opened(config) as app:

@@ -26,7 +26,7 @@ def prefetch(
     from wellhead.catalog import verify
     from wellhead.ids import ConnectorId
     from wellhead.images import layout, store
-    from wellhead.lifecycle.plan import choose
+    from wellhead.lifecycle.resolution import choose
 
     if bool(names) == every:
         raise UsageError("name connections, or give --all", code=WHICH, hint="wellhead prefetch --all")

@@ -96,6 +96,15 @@ def from_document(document: Mapping[str, Any]) -> Surface:
     )
 
 
+def joined(one: Surface, other: Surface) -> Surface:
+    """Return what covers both: whoever agreed to the one and to the other has agreed to it."""
+    return Surface(
+        tuple(sorted({*one.egress, *other.egress})),
+        tuple(sorted({*one.scopes, *other.scopes})),
+        max(one.classification, other.classification, key=CLASSIFICATIONS.index),
+    )
+
+
 def grown(old: Surface, new: Surface) -> tuple[str, ...]:
     """Name what ``new`` asks for beyond ``old``, one phrase each; empty where it asks for nothing more."""
     return (*_new_ways(old, new), *_new_scopes(old, new), *_higher(old, new))

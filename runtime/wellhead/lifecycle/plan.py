@@ -7,38 +7,35 @@ paper ──▶ Plan, stored in the run's row before anything starts; every atte
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from wellhead import __version__
 from wellhead import profile as profiles
-from wellhead.catalog import channels as offered
-from wellhead.catalog import resolve, verify
+from wellhead.catalog import verify
 from wellhead.catalog.policy import Moment
 from wellhead.catalog.resolve import Decision
 from wellhead.catalog.verify import VerifiedRelease
+from wellhead.compat import surface
 from wellhead.connections import Connection, ConnectionFile
 from wellhead.egress.network import policy_of
 from wellhead.egress.policy import Grant, Policy
 from wellhead.engine.container import Resources
-from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.errors import Code, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle import governance, rollout, standing
 from wellhead.lifecycle.host import Host, Run
-from wellhead.manifest import config as manifest_config
+from wellhead.lifecycle.resolution import choose, config_of, references_of, surface_of
 from wellhead.manifest.egress import EgressEntry, render_egress
-from wellhead.manifest.model import Compatibility, Manifest, Runtime
-from wellhead.registry import approvals, channels, connections, definitions, run_state, runs
+from wellhead.manifest.model import Manifest
+from wellhead.registry import alerts, approvals, connections, definitions, runs
+from wellhead.registry.database import Transaction
 from wellhead.secrets.base import Reference
 from wellhead.settings import Settings
 from wellhead.telemetry.logs import Level
-from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, Credentials, OpenedHost, Secret
+from wellhead_sdk.wire.messages import Credentials, OpenedHost, Secret
 
-UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
-MISSING_SLOT = Code("WH-RUN-081", "A connection leaves a required secret slot empty.")
+WAITING = "upgrade_waits"
 NEEDS_APPROVAL = Code("WH-RUN-082", "A host only the operator may open is not approved yet.")
 
 
@@ -154,6 +151,8 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
             moved = {"from": before.version, "to": chosen.version, "rule": decision.rule}
             runs.note_event(tx, here.claim.run_id, "connector.release.changed", moved)
             here.log.write(Level.WARNING, "release_changed", **moved)
+        _agree(tx, here, file, plan, before)
+        _tell_waiting(tx, here, file, decision)
         connections.set_resolved(
             tx, file.key, version=chosen.version, digest=chosen.digest, decision=decision.document()
         )
@@ -167,6 +166,38 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
                 {"profile": profile.label, "sha256": profile.sha256},
             )
     return plan
+
+
+def _agree(tx: Transaction, here: Run, file: ConnectionFile, plan: Plan, before: connections.Resolved | None) -> None:
+    """Remember the surface a connection runs with; what it begins with is agreed to, and what its file changes."""
+    now = surface_of(here.host.settings, file, plan.manifest)
+    known = connections.get(tx, file.key).approved_surface
+    agreed = now if known is None else surface.joined(surface.from_document(known), now)
+    if known is None or agreed.document() != dict(known):
+        connections.approve_surface(tx, file.key, agreed.document())
+        if before is not None:
+            runs.note_event(tx, here.claim.run_id, "connector.surface.agreed", {"sha256": agreed.sha256})
+
+
+def _tell_waiting(tx: Transaction, here: Run, file: ConnectionFile, decision: Decision) -> None:
+    """Say which higher release waits for somebody's word; an alert is raised once for each."""
+    for item in decision.waiting:
+        here.log.write(Level.WARNING, f"{item.version} waits: {item.reason}")
+        raised = {
+            alert.alert.version for alert in alerts.latest(tx, connection=file.key) if alert.alert.kind == WAITING
+        }
+        if item.version not in raised:
+            alerts.note(
+                tx,
+                alerts.NewAlert(
+                    kind=WAITING,
+                    severity="info",
+                    connector_id=decision.request.connector,
+                    version=item.version,
+                    connection=file.key,
+                    message=f"{file.connection.name} stays below {item.version}: {item.reason}",
+                ),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,74 +221,14 @@ def examine(host: Host, file: ConnectionFile) -> Examined:
     release = verify.verify_release(
         host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
     )
-    config, _ = _config(host, file, release.manifest)
-    _references(file, release.manifest)
+    config, _ = config_of(host.settings, file, release.manifest)
+    references_of(file, release.manifest)
     return Examined(release.manifest, dict(config), render_egress(release.manifest, config))
-
-
-def choose(host: Host, file: ConnectionFile, platform: str) -> Decision:
-    """Resolve one connection from what the registry holds; no network, nothing stored."""
-    return choose_all(host, [file], platform)[file.key]
-
-
-def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> dict[ConnectionKey, Decision]:
-    """Resolve many connections; what those of one connector share is read once."""
-    decisions = {}
-    now = host.clock.now()
-    wanted = sorted({ConnectorId(file.connection.connector) for file in files})
-    with host.database.read() as tx:
-        catalogs = {name: resolve.Catalog(map(_candidate, definitions.all_of(tx, name))) for name in wanted}
-        offers = {name: _offers(channels.history(tx, name), now) for name in wanted}
-        for file in files:
-            connector = ConnectorId(file.connection.connector)
-            known = connections.find(tx, file.key)
-            states = {unit.state_version for unit in run_state.all_of(tx, file.key) if unit.state and not unit.retired}
-            held = None if known is None else known.hold
-            request = resolve.Request(
-                connection=file.key,
-                connector=connector,
-                range=file.connection.version,
-                channel=file.connection.channel,
-                offers=offers[connector].get(file.connection.channel, {}),
-                platform=platform,
-                protocols=PROTOCOL_VERSIONS,
-                host_version=__version__,
-                held=held.version if held is not None and (held.until is None or held.until > now) else None,
-                current=None if known is None or known.resolved is None else known.resolved.version,
-                auto_update=file.connection.auto_update,
-                state_version=max(states, default=None),
-            )
-            decisions[file.key] = resolve.resolve(request, catalogs[connector])
-    return decisions
-
-
-def _offers(history: list[channels.Pointer], now: datetime) -> dict[str, dict[str, float]]:
-    """Return what each channel of a connector offers, and to what share of its connections."""
-    names = {row.channel for row in history}
-    return {
-        name: offered.offers(rollout.pointers(row for row in history if row.channel == name), now) for name in names
-    }
-
-
-def _candidate(release: definitions.Release) -> resolve.Candidate:
-    # Two sections of a manifest that was checked when it was published: reading all of it costs ten times as much.
-    runtime = Runtime.model_validate(release.manifest["runtime"])
-    compatibility = Compatibility.model_validate(release.manifest.get("compatibility", {}))
-    return resolve.Candidate(
-        version=release.version,
-        digest=release.index_digest,
-        status=cast("resolve.Status", release.status),
-        status_reason=release.status_reason or "",
-        platforms=frozenset(release.platforms),
-        protocols=(runtime.protocol.min, runtime.protocol.max),
-        host_range=runtime.host,
-        state_reads=frozenset(compatibility.state.reads),
-    )
 
 
 def _plan(host: Host, file: ConnectionFile, decision: Decision, release: VerifiedRelease, platform: str) -> Plan:
     connection, manifest = file.connection, release.manifest
-    config, profile = _config(host, file, manifest)
+    config, profile = config_of(host.settings, file, manifest)
     egress = render_egress(manifest, config)
     with host.database.read() as tx:
         approved = approvals.active(tx, file.key)
@@ -270,7 +241,7 @@ def _plan(host: Host, file: ConnectionFile, decision: Decision, release: Verifie
         platform=platform,
         decision=decision,
         config=dict(config),
-        references=_references(file, manifest),
+        references=references_of(file, manifest),
         egress=egress,
         policy=policy,
         resources=Resources(
@@ -283,50 +254,6 @@ def _plan(host: Host, file: ConnectionFile, decision: Decision, release: Verifie
         profile=profile,
         bronze_path=host.settings.path(connection.sink.path),
     )
-
-
-def _config(host: Host, file: ConnectionFile, manifest: Manifest) -> tuple[Mapping[str, Any], profiles.Profile | None]:
-    connection = file.connection
-    config: Mapping[str, Any] = connection.config
-    profile = None
-    if connection.profile is not None:
-        profile = profiles.load(host.settings.path(connection.profile))
-        config = profiles.resolve(profile, config, connection.secrets, manifest.taxonomy.type).config
-    try:
-        return manifest_config.checked(manifest, config, str(file.file)), profile
-    except ConfigurationError as error:
-        if error.place is not None and error.place.field is not None:
-            error.place = file.document.place(tuple(error.place.field.split(".")))
-        raise
-
-
-def _references(file: ConnectionFile, manifest: Manifest) -> dict[str, Reference]:
-    """Parse every reference and check the slots; all mistakes are told at once."""
-    slots = manifest.secrets.slots
-    unknown = sorted(set(file.connection.secrets) - set(slots))
-    if unknown:
-        raise ConfigurationError(
-            f"{manifest.metadata.id} has no secret slot {', '.join(map(repr, unknown))}",
-            code=UNKNOWN_SLOT,
-            hint=f"its slots are {', '.join(slots) or 'none'}",
-            place=file.document.place(("secrets", unknown[0])),
-        )
-    missing = sorted(name for name, slot in slots.items() if slot.required and name not in file.connection.secrets)
-    if missing:
-        raise ConfigurationError(
-            f"the connection names no secret for {', '.join(map(repr, missing))}",
-            code=MISSING_SLOT,
-            hint="add under secrets: " + ", ".join(f"{name}: vault://MOUNT/PATH#FIELD" for name in missing),
-            place=file.document.place(("secrets",)),
-        )
-    references = {}
-    for slot, text in file.connection.secrets.items():
-        try:
-            references[slot] = Reference.parse(text)
-        except ConfigurationError as error:
-            error.place = file.document.place(("secrets", slot))
-            raise
-    return references
 
 
 def _policy(

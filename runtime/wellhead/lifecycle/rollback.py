@@ -24,7 +24,7 @@ from wellhead.ids import WHOLE_STREAM, ConnectionKey, ConnectorId, StreamKey
 from wellhead.lifecycle import rollout, state
 from wellhead.lifecycle.claim import onboard
 from wellhead.lifecycle.host import Host
-from wellhead.lifecycle.plan import choose
+from wellhead.lifecycle.resolution import choose
 from wellhead.manifest.versions import Range
 from wellhead.registry import catalog_events, channels, checkpoints, connections, definitions, run_state
 from wellhead.registry.database import Transaction

@@ -15,11 +15,12 @@ from wellhead.catalog.channels import Guard, Rollout
 from wellhead.connections import Connection, ConnectionFile
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
-from wellhead.lifecycle import plan, rollout
+from wellhead.lifecycle import resolution, rollout
 from wellhead.lifecycle.host import Host
 from wellhead.registry import alerts, channels, connections, definitions, runs
 from wellhead.registry.database import Database, Transaction
 from wellhead.registry.definitions import PlatformImage, Release
+from wellhead.settings import Settings
 
 from .conftest import MANIFEST
 
@@ -45,6 +46,7 @@ class Catalog:
         self.database.migrate()
         self.clock = Clock()
         self.ran = 0
+        self.settings = Settings(root=folder)
         self.host = cast("Host", self)
 
     def publish(self, *versions: str, to: str = "stable", **sections: Any) -> None:
@@ -83,7 +85,9 @@ class Catalog:
         return ConnectionFile(key, Connection.model_validate(said), Path(name), "", documents.Document(name, said, {}))
 
     def versions(self, files: list[ConnectionFile]) -> dict[ConnectionKey, str]:
-        return {key: found.require().version for key, found in plan.choose_all(self.host, files, PLATFORM).items()}
+        return {
+            key: found.require().version for key, found in resolution.choose_all(self.host, files, PLATFORM).items()
+        }
 
     def promote(self, version: str, share: Rollout | None, channel: str = "stable") -> None:
         order = rollout.Order(CONNECTOR, version, channel, "ops", "new", share)
@@ -189,5 +193,5 @@ def test_only_what_is_on_offer_is_halted(catalog: Catalog) -> None:
         rollout.halt(catalog.database, clock, CONNECTOR, "1.1.0", "stable", "ops", "why")
     assert caught.value.code.name == "WH-CAT-071"
     rollout.halt(catalog.database, clock, CONNECTOR, "1.0.0", "stable", "ops", "why")
-    decision = plan.choose(catalog.host, catalog.connect(1)[0], PLATFORM)
+    decision = resolution.choose(catalog.host, catalog.connect(1)[0], PLATFORM)
     assert [item.reason for item in decision.rejected] == ["not in the channel stable"]

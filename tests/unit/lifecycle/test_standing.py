@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wellhead.errors import RefusedError, UsageError
-from wellhead.lifecycle import plan, standing
+from wellhead.lifecycle import resolution, standing
 from wellhead.registry import alerts, catalog_events, definitions
 
 from .test_rollout import CONNECTOR, PLATFORM, Catalog
@@ -64,7 +64,7 @@ def test_a_blocked_release_runs_nowhere(catalog: Catalog) -> None:
     declare(catalog, "blocked")
     assert catalog.versions([new]) == {new.key: "1.0.0"}
     with pytest.raises(RefusedError) as caught:
-        plan.choose(catalog.host, there, PLATFORM).require()
+        resolution.choose(catalog.host, there, PLATFORM).require()
     assert caught.value.exit_code == 76
     assert "1.1.0: blocked: leaks memory" in caught.value.details
 

@@ -1,0 +1,195 @@
+"""Which release a connection gets, from what the registry holds: no network, nothing stored.
+
+The rules are `wellhead.catalog.resolve`'s; here they meet the registry's rows and the connection's own file. What a
+connection would be moved to has to fit its file, and to ask for nothing its tenant has not agreed to: else it stays on
+what it runs, and the release waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, cast
+
+from wellhead import __version__
+from wellhead import profile as profiles
+from wellhead.catalog import channels as offered
+from wellhead.catalog import resolve
+from wellhead.catalog.resolve import Decision
+from wellhead.compat import surface
+from wellhead.compat.surface import Surface
+from wellhead.connections import ConnectionFile
+from wellhead.errors import Code, ConfigurationError
+from wellhead.ids import ConnectionKey, ConnectorId
+from wellhead.lifecycle import rollout
+from wellhead.lifecycle.host import Host
+from wellhead.manifest import config as manifest_config
+from wellhead.manifest.model import Compatibility, Manifest, Runtime
+from wellhead.registry import channels, connections, definitions, run_state
+from wellhead.registry.connections import TenantConnection
+from wellhead.secrets.base import Reference
+from wellhead.settings import Settings
+from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS
+
+UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
+MISSING_SLOT = Code("WH-RUN-081", "A connection leaves a required secret slot empty.")
+
+
+def choose(host: Host, file: ConnectionFile, platform: str) -> Decision:
+    """Resolve one connection from what the registry holds; no network, nothing stored."""
+    return choose_all(host, [file], platform)[file.key]
+
+
+def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> dict[ConnectionKey, Decision]:
+    """Resolve many connections; what those of one connector share is read once."""
+    decisions = {}
+    now = host.clock.now()
+    wanted = sorted({ConnectorId(file.connection.connector) for file in files})
+    with host.database.read() as tx:
+        releases = {name: {row.version: row for row in definitions.all_of(tx, name)} for name in wanted}
+        catalogs = {name: resolve.Catalog(map(_candidate, releases[name].values())) for name in wanted}
+        offers = {name: _offers(channels.history(tx, name), now) for name in wanted}
+        for file in files:
+            connector = ConnectorId(file.connection.connector)
+            known = connections.find(tx, file.key)
+            states = {unit.state_version for unit in run_state.all_of(tx, file.key) if unit.state and not unit.retired}
+            held = None if known is None else known.hold
+            request = resolve.Request(
+                connection=file.key,
+                connector=connector,
+                range=file.connection.version,
+                channel=file.connection.channel,
+                offers=offers[connector].get(file.connection.channel, {}),
+                platform=platform,
+                protocols=PROTOCOL_VERSIONS,
+                host_version=__version__,
+                held=held.version if held is not None and (held.until is None or held.until > now) else None,
+                current=None if known is None or known.resolved is None else known.resolved.version,
+                auto_update=file.connection.auto_update,
+                state_version=max(states, default=None),
+            )
+            decisions[file.key] = _settled(
+                host.settings, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]
+            )
+    return decisions
+
+
+def _offers(history: list[channels.Pointer], now: datetime) -> dict[str, dict[str, float]]:
+    """Return what each channel of a connector offers, and to what share of its connections."""
+    names = {row.channel for row in history}
+    return {
+        name: offered.offers(rollout.pointers(row for row in history if row.channel == name), now) for name in names
+    }
+
+
+def _candidate(release: definitions.Release) -> resolve.Candidate:
+    # Two sections of a manifest that was checked when it was published: reading all of it costs ten times as much.
+    runtime = Runtime.model_validate(release.manifest["runtime"])
+    compatibility = Compatibility.model_validate(release.manifest.get("compatibility", {}))
+    return resolve.Candidate(
+        version=release.version,
+        digest=release.index_digest,
+        status=cast("resolve.Status", release.status),
+        status_reason=release.status_reason or "",
+        platforms=frozenset(release.platforms),
+        protocols=(runtime.protocol.min, runtime.protocol.max),
+        host_range=runtime.host,
+        state_reads=frozenset(compatibility.state.reads),
+    )
+
+
+def surface_of(settings: Settings, file: ConnectionFile, manifest: Manifest) -> Surface:
+    """Return what a connection lets a release do; raises like `config_of`."""
+    config, _ = config_of(settings, file, manifest)
+    return surface.surface(manifest, config, tuple(file.connection.secrets))
+
+
+def _settled(
+    settings: Settings,
+    file: ConnectionFile,
+    known: TenantConnection | None,
+    decision: Decision,
+    releases: Mapping[str, definitions.Release],
+) -> Decision:
+    """Pass over what a connection cannot be moved to by itself, until what is chosen can stay chosen."""
+    while (chosen := decision.chosen) is not None and decision.rule == "channel":
+        if known is None or decision.request.current in (None, chosen.version):
+            return decision
+        reason = objection(settings, file, known, releases[chosen.version])
+        if reason is None:
+            return decision
+        objections = {**decision.request.objections, chosen.version: reason}
+        decision = resolve.resolve(replace(decision.request, objections=objections), decision.catalog)
+    return decision
+
+
+def objection(
+    settings: Settings, file: ConnectionFile, known: TenantConnection, release: definitions.Release
+) -> str | None:
+    """Say what keeps a connection from being moved to a release: a file that does not fit, or something to agree to."""
+    manifest = Manifest.model_validate(dict(release.manifest))
+    try:
+        references_of(file, manifest)
+        wanted = surface_of(settings, file, manifest)
+    except ConfigurationError as error:
+        return f"the connection's file does not fit it: {error.message}"
+    if known.approved_surface is None:
+        return None
+    news = surface.grown(surface.from_document(known.approved_surface), wanted)
+    return f"needs approval: {'; '.join(news)}" if news else None
+
+
+def config_of(
+    settings: Settings, file: ConnectionFile, manifest: Manifest
+) -> tuple[Mapping[str, Any], profiles.Profile | None]:
+    """Return a connection's config as a release's manifest completes it, and the profile it comes from.
+
+    Raises:
+        ConfigurationError: it does not fit, with the place in the connection's file.
+    """
+    connection = file.connection
+    config: Mapping[str, Any] = connection.config
+    profile = None
+    if connection.profile is not None:
+        profile = profiles.load(settings.path(connection.profile))
+        config = profiles.resolve(profile, config, connection.secrets, manifest.taxonomy.type).config
+    try:
+        return manifest_config.checked(manifest, config, str(file.file)), profile
+    except ConfigurationError as error:
+        if error.place is not None and error.place.field is not None:
+            error.place = file.document.place(tuple(error.place.field.split(".")))
+        raise
+
+
+def references_of(file: ConnectionFile, manifest: Manifest) -> dict[str, Reference]:
+    """Parse every reference and check the slots; all mistakes are told at once.
+
+    Raises:
+        ConfigurationError: an unknown slot (WH-RUN-080), an empty one (WH-RUN-081), or what is no reference.
+    """
+    slots = manifest.secrets.slots
+    unknown = sorted(set(file.connection.secrets) - set(slots))
+    if unknown:
+        raise ConfigurationError(
+            f"{manifest.metadata.id} has no secret slot {', '.join(map(repr, unknown))}",
+            code=UNKNOWN_SLOT,
+            hint=f"its slots are {', '.join(slots) or 'none'}",
+            place=file.document.place(("secrets", unknown[0])),
+        )
+    missing = sorted(name for name, slot in slots.items() if slot.required and name not in file.connection.secrets)
+    if missing:
+        raise ConfigurationError(
+            f"the connection names no secret for {', '.join(map(repr, missing))}",
+            code=MISSING_SLOT,
+            hint="add under secrets: " + ", ".join(f"{name}: vault://MOUNT/PATH#FIELD" for name in missing),
+            place=file.document.place(("secrets",)),
+        )
+    references = {}
+    for slot, text in file.connection.secrets.items():
+        try:
+            references[slot] = Reference.parse(text)
+        except ConfigurationError as error:
+            error.place = file.document.place(("secrets", slot))
+            raise
+    return references
