@@ -18,8 +18,8 @@ from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.registry import alerts, catalog_events, connections, definitions
 from wellhead.registry.database import Database
 
-NO_SUCH_REPLACEMENT = Code("WH-CAT-080", "A release is to be replaced by one that is not known.")
-ENDS_BEFORE = Code("WH-CAT-081", "A release's last day lies in the past.")
+NO_SUCH_REPLACEMENT = Code("WH-CAT-100", "A release is to be replaced by one that is not known.")
+ENDS_BEFORE = Code("WH-CAT-101", "A release's last day lies in the past.")
 
 Standing = Literal["active", "deprecated", "yanked", "blocked"]
 
@@ -44,7 +44,7 @@ def declare(database: Database, order: Order, today: date) -> list[ConnectionKey
 
     Raises:
         ConfigurationError: there is no such release (WH-REG-021).
-        UsageError: the replacement is not known (WH-CAT-080), or the last day has passed (WH-CAT-081).
+        UsageError: the replacement is not known (WH-CAT-100), or the last day has passed (WH-CAT-101).
     """
     if order.sunset is not None and order.sunset < today:
         raise UsageError(

@@ -72,11 +72,11 @@ def test_a_blocked_release_runs_nowhere(catalog: Catalog) -> None:
 def test_a_replacement_has_to_be_known(catalog: Catalog) -> None:
     with pytest.raises(UsageError) as caught:
         declare(catalog, "deprecated", replaced_by="1.7.0")
-    assert caught.value.code.name == "WH-CAT-080"
+    assert caught.value.code.name == "WH-CAT-100"
     assert told(catalog) is None
 
 
 def test_the_last_day_lies_ahead(catalog: Catalog) -> None:
     with pytest.raises(UsageError) as caught:
         declare(catalog, "deprecated", sunset=date(2026, 4, 30))
-    assert caught.value.code.name == "WH-CAT-081"
+    assert caught.value.code.name == "WH-CAT-101"
