@@ -140,9 +140,10 @@ def test_a_connection_is_listed_with_what_runs_and_removed_when_confirmed(projec
 
 @pytest.mark.parametrize("name", ["../outside", "Upper", "a/b"])
 def test_a_name_that_is_none_is_refused_before_anything_is_written(project: Project, name: str) -> None:
+    before = set(project.root.parent.rglob("*.yaml"))
     outcome = project.call("connection", "add", name, "--connector", "dev/generator", "--stream", "rows")
     assert outcome.exit_code == 2
-    assert sorted(path.name for path in project.root.rglob("*.yaml")) == ["flights.yaml", "trust.yaml", "wellhead.yaml"]
+    assert set(project.root.parent.rglob("*.yaml")) == before
 
 
 def test_a_connection_to_an_unknown_connector_leaves_no_file(project: Project) -> None:
