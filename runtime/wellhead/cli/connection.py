@@ -213,8 +213,10 @@ def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: st
 
 
 def _approve_policies(host: App, file: ConnectionFile, names: list[str], reason: str, *, revoke: bool) -> None:
+    from wellhead.ids import ConnectorId
     from wellhead.registry import policy_approvals
 
+    connector = ConnectorId(file.connection.connector)
     policies = {one.name: one for one in host.policies if one.effect == "require_approval"}
     for name in names:
         if name not in policies and not revoke:
@@ -228,8 +230,8 @@ def _approve_policies(host: App, file: ConnectionFile, names: list[str], reason:
             if revoke:
                 policy_approvals.revoke(tx, file.key, name)
             else:
-                policy = policies[name]
-                policy_approvals.approve(tx, file.key, name, policy.sha256, who=output.who(), reason=reason)
+                rule = policies[name].sha256
+                policy_approvals.approve(tx, file.key, connector, name, rule, who=output.who(), reason=reason)
     verb = "took back" if revoke else "approved"
     output.console().print(f"{verb} {', '.join(names)} for {file.connection.name}", markup=False)
 

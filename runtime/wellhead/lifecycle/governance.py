@@ -70,7 +70,7 @@ def waiting(host: Host, file: ConnectionFile, findings: Sequence[Finding]) -> tu
     if not asking:
         return ()
     with host.database.read() as tx:
-        given = policy_approvals.active(tx, file.key)
+        given = policy_approvals.active(tx, file.key, ConnectorId(file.connection.connector))
     return tuple(one for one in asking if (one.policy.name, one.policy.sha256) not in given)
 
 

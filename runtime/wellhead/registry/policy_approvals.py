@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from wellhead.ids import ConnectionKey
+from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.registry.database import Transaction
 from wellhead.registry.tables import belongs_to, key_values
 from wellhead.registry.tables import policy_approvals as table
@@ -16,8 +16,9 @@ from wellhead.registry.tables import policy_approvals as table
 
 @dataclass(frozen=True, slots=True)
 class PolicyApproval:
-    """Leave for one connection under one policy, as that policy read at the time (``sha256``)."""
+    """Leave for one connection to use one connector under a policy as it read at the time (``sha256``)."""
 
+    connector_id: ConnectorId
     policy: str
     sha256: str
     who: str
@@ -26,13 +27,28 @@ class PolicyApproval:
     revoked_at: datetime | None
 
 
-def approve(tx: Transaction, connection: ConnectionKey, policy: str, sha256: str, *, who: str, reason: str) -> bool:
+def approve(
+    tx: Transaction,
+    connection: ConnectionKey,
+    connector_id: ConnectorId,
+    policy: str,
+    sha256: str,
+    *,
+    who: str,
+    reason: str,
+) -> bool:
     """Allow a connection what ``policy`` asks about; say whether that is new."""
-    if (policy, sha256) in active(tx, connection):
+    if (policy, sha256) in active(tx, connection, connector_id):
         return False
     tx.execute(
         sa.insert(table).values(
-            **key_values(connection), policy=policy, sha256=sha256, who=who, reason=reason, approved_at=tx.time()
+            **key_values(connection),
+            connector_id=connector_id,
+            policy=policy,
+            sha256=sha256,
+            who=who,
+            reason=reason,
+            approved_at=tx.time(),
         )
     )
     return True
@@ -48,9 +64,13 @@ def revoke(tx: Transaction, connection: ConnectionKey, policy: str) -> bool:
     return result.rowcount > 0
 
 
-def active(tx: Transaction, connection: ConnectionKey) -> set[tuple[str, str]]:
-    """Return the (policy, sha256) that are allowed now."""
-    return {(one.policy, one.sha256) for one in history(tx, connection) if one.revoked_at is None}
+def active(tx: Transaction, connection: ConnectionKey, connector_id: ConnectorId) -> set[tuple[str, str]]:
+    """Return the (policy, sha256) that are allowed now; what was said about another connector does not count."""
+    return {
+        (one.policy, one.sha256)
+        for one in history(tx, connection)
+        if one.revoked_at is None and one.connector_id == connector_id
+    }
 
 
 def history(tx: Transaction, connection: ConnectionKey) -> list[PolicyApproval]:
@@ -60,4 +80,6 @@ def history(tx: Transaction, connection: ConnectionKey) -> list[PolicyApproval]:
 
 
 def _approval(row: sa.Row[Any]) -> PolicyApproval:
-    return PolicyApproval(row.policy, row.sha256, row.who, row.reason, row.approved_at, row.revoked_at)
+    return PolicyApproval(
+        ConnectorId(row.connector_id), row.policy, row.sha256, row.who, row.reason, row.approved_at, row.revoked_at
+    )

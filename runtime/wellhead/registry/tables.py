@@ -212,6 +212,7 @@ policy_approvals = Table(
     metadata,
     _id(),
     *_connection(),
+    Column("connector_id", String, nullable=False),
     Column("policy", String, nullable=False),
     Column("sha256", String, nullable=False),
     Column("who", String, nullable=False),

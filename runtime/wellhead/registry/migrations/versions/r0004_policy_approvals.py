@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(), nullable=False),
         sa.Column("project_id", sa.String(), nullable=False),
         sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("connector_id", sa.String(), nullable=False),
         sa.Column("policy", sa.String(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("who", sa.String(), nullable=False),
