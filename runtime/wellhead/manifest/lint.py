@@ -6,6 +6,7 @@ Each rule is one generator over the loaded manifest; `RULES` is the list. The sh
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ MIGRATIONS = Code("WH-MAN-019", "The config's migrations have a gap.")
 NOT_IN_EGRESS = Code("WH-MAN-020", "A URL names a host that no egress entry opens.")
 UNUSED_VARIABLE = Code("WH-MAN-021", "A variable is used nowhere.")
 NOT_REVIEWED = Code("WH-MAN-022", "A certified connector has no review.")
+NOT_PLAIN = Code("WH-MAN-023", "The release's id or version is not on a line of its own.")
 
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
 _TLS_PROTOCOLS = ("https", "wss", "ldaps", "ftps", "amqps", "rediss")
@@ -72,11 +74,31 @@ class _Found:
 
 def lint(loaded: LoadedManifest) -> list[Finding]:
     """Return everything that is wrong with a manifest, in the order of its lines."""
-    found = [item for rule in RULES for item in rule(loaded.manifest)]
+    found = [*_plain(loaded), *(item for rule in RULES for item in rule(loaded.manifest))]
     findings = [
         Finding(item.code, item.severity, loaded.document.place(item.path), item.message, item.hint) for item in found
     ]
     return sorted(findings, key=lambda finding: (finding.place.line or 0, finding.code.name, finding.message))
+
+
+def _plain(loaded: LoadedManifest) -> Iterator[_Found]:
+    """Find an id or version the connector could not tell: inside its image these lines are read without a YAML library.
+
+    The reader is `wellhead_sdk.serve`; an image it cannot read the release of does not come up.
+    """
+    lines = loaded.content.decode("utf-8", "replace").splitlines()
+    for name in ("id", "version"):
+        path: Path = ("metadata", name)
+        line = loaded.document.place(path).line or 0
+        value = re.escape(getattr(loaded.manifest.metadata, name))
+        said = re.compile(rf"[ ]+{name}:[ \t]+(?:\"{value}\"|'{value}'|{value})[ \t]*(?:[ \t]#.*)?")
+        if not 0 < line <= len(lines) or said.fullmatch(lines[line - 1]) is None:
+            yield _Found(
+                NOT_PLAIN,
+                path,
+                f"metadata.{name} is not written as `{name}: VALUE` on a line of its own",
+                f"write `metadata:` and, indented below it, `{name}: {getattr(loaded.manifest.metadata, name)}`",
+            )
 
 
 def _hosts(manifest: Manifest) -> Iterator[_Found]:

@@ -1,6 +1,7 @@
 """Loading, linting, egress and config of one worked manifest, and of its many broken copies."""
 
 import copy
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,32 @@ def changed(*steps: Step) -> load.LoadedManifest:
             del at[last]
         else:
             at[last] = value
-    return load.parse(json.dumps(data).encode(), "changed.yaml")
+    yaml, text = YAML(typ="safe", pure=True), io.BytesIO()
+    yaml.default_flow_style = False
+    yaml.dump(data, text)
+    return load.parse(text.getvalue(), "changed.yaml")
 
 
 def codes(loaded: load.LoadedManifest) -> list[str]:
     return [finding.code.name for finding in lint.lint(loaded)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  id: >-\n    harbor/accounts",
+        "  id: &name harbor/accounts",
+        "  id: !!str harbor/accounts",
+        '  "id": harbor/accounts',
+    ],
+    ids=["folded", "anchor", "tag", "quoted name"],
+)
+def test_an_id_the_connector_could_not_read_is_found(line: str) -> None:
+    written = EXAMPLE.read_text()
+    (plain,) = [each for each in written.splitlines() if each.startswith("  id: ")]
+    value = plain.removeprefix("  id: ").split()[0]
+    assert codes(load.parse(written.replace(plain, line.replace("harbor/accounts", value)).encode())) == ["WH-MAN-023"]
+    assert codes(load.parse(written.replace(plain, f"  id: '{value}'  # ours").encode())) == []
 
 
 def test_the_example_is_sound() -> None:
