@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType
@@ -50,6 +51,12 @@ class PublicKey:
     def text(self) -> str:
         """The key as base64, as trust.yaml has it."""
         return base64.b64encode(self.raw).decode()
+
+    @property
+    def pem(self) -> bytes:
+        """The key as a PEM file, which other programs read, `cosign verify --key` among them."""
+        key = Ed25519PublicKey.from_public_bytes(self.raw)
+        return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @classmethod
     def from_text(cls, text: str) -> PublicKey:
@@ -98,19 +105,40 @@ def new_pair(folder: Path, name: str) -> PrivateKey:
     key = Ed25519PrivateKey.generate()
     public = PublicKey(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
     private_file = folder / f"{name}.key"
+    # 0600 from the start.
+    handle, scratch = tempfile.mkstemp(prefix=".new-", dir=folder)
     try:
-        # O_EXCL: a key is never overwritten; what it signed could not be signed again.
-        handle = os.open(private_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            os.fsync(out.fileno())
+        # A link never overwrites: what a lost key signed could not be signed again. And nobody reads half a key.
+        os.link(scratch, private_file)
     except FileExistsError as exc:
         raise ConfigurationError(
             f"{private_file} exists", code=KEY_EXISTS, hint="choose another name", place=Place(str(private_file))
         ) from exc
-    with os.fdopen(handle, "wb") as out:
-        out.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        os.fsync(out.fileno())
+    finally:
+        Path(scratch).unlink()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / f"{name}.pub").write_bytes(pem)
     return PrivateKey(public, key)
+
+
+def host_pair(folder: Path) -> PrivateKey:
+    """Return the pair that signs this host's receipts, making it where there is none; two processes make it once.
+
+    Raises:
+        ConfigurationError: it cannot be read or is no key (WH-CAT-001).
+        RefusedError: others may read it (WH-CAT-003).
+    """
+    file = folder / f"{HOST}.key"
+    if not file.exists():
+        try:
+            return new_pair(folder, HOST)
+        except ConfigurationError as error:
+            if error.code is not KEY_EXISTS:
+                raise
+    return load_private(file)
 
 
 def load_private(file: Path) -> PrivateKey:

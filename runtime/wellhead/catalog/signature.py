@@ -110,7 +110,7 @@ def verify(envelope: bytes, rule: Rule, now: datetime) -> tuple[Statement, tuple
         RefusedError: wrong form (WH-CAT-020); too few trusted keys signed these bytes (021), or enough only with keys
             that are revoked (022) or had expired (023); the statement lasts no longer (024) or is of the future (025).
     """
-    payload_type, payload, signatures = _opened(envelope)
+    payload_type, payload, signatures = opened(envelope)
     signed = pre_authentication(payload_type, payload)
     agreed = {
         signer.key.id: signer
@@ -167,7 +167,12 @@ def _require_current(statement: Statement, rule: Rule, now: datetime) -> None:
         )
 
 
-def _opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
+def opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
+    """Return the type, the payload and the signatures of an envelope, none of them verified.
+
+    Raises:
+        RefusedError: WH-CAT-020, it has another form.
+    """
     try:
         match json.loads(envelope):
             case {"payload": str(payload), "payloadType": str(kind), "signatures": [*signatures]}:

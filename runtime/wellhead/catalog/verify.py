@@ -14,7 +14,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +148,41 @@ def verify_release(
     return VerifiedRelease(connector, version, index_digest, manifest, sha256, images, key_ids, statement)
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a verified release holds, as far as it says: ``bill`` is its SBOM, ``lowest`` the base layer by platform."""
+
+    bill: Mapping[str, Any]
+    made: provenance.Provenance | None
+    lowest: Mapping[str, Digest]
+    layer_bytes: Mapping[str, int]
+
+
+def inside(store: Store, release: VerifiedRelease) -> Inside:
+    """Return what a verified release is made of; what it does not hold is empty or None.
+
+    Raises:
+        RefusedError: something of it is missing, changed or mislabelled in the store.
+    """
+    shelf = store.shelf(release.connector)
+    children = layout.children(shelf.document(release.index_digest, "the release index"))
+    roles = {child.annotations.get(layout.ROLE_ANNOTATION) for child in children}
+    bill: Mapping[str, Any] = {}
+    made = None
+    if sbom.ROLE in roles:
+        bill = layout.parsed(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM), "the sbom")
+    if provenance.ROLE in roles:
+        written = read_part(shelf, children, provenance.ROLE, provenance.MEDIA_TYPE, NO_PROVENANCE)
+        made = provenance.read(written)
+    layers = {platform: layout.image(shelf, release.index_digest, platform).layers for platform in release.images}
+    return Inside(
+        bill,
+        made,
+        {platform: found[0].digest for platform, found in layers.items() if found},
+        {platform: sum(item.size for item in found) for platform, found in layers.items()},
+    )
+
+
 def verify_layers(shelf: Shelf, release: VerifiedRelease) -> int:
     """Read every layer of a verified release and return how many bytes were hashed.
 
@@ -197,7 +232,7 @@ def _require_same(statement: Statement, connector: ConnectorId, version: str, in
 
 
 def _images(
-    shelf: Shelf, connector: ConnectorId, children: list[layout.Descriptor], rule: Rule
+    shelf: Shelf, connector: ConnectorId, children: Sequence[layout.Descriptor], rule: Rule
 ) -> dict[str, ImageDigests]:
     """Return every image of an index, each with a config no connector is refused for and a base the rule allows."""
     images: dict[str, ImageDigests] = {}
@@ -243,7 +278,7 @@ def _require_base(manifest: Mapping[str, Any], config: Mapping[str, Any], rule: 
 
 def _require_evidence(
     shelf: Shelf,
-    children: list[layout.Descriptor],
+    children: Sequence[layout.Descriptor],
     rule: Rule,
     connector: ConnectorId,
     version: str,
@@ -283,7 +318,7 @@ def _require_evidence(
         )
 
 
-def read_part(shelf: Shelf, children: list[layout.Descriptor], role: str, media_type: str, missing: Code) -> bytes:
+def read_part(shelf: Shelf, children: Sequence[layout.Descriptor], role: str, media_type: str, missing: Code) -> bytes:
     """Return the one document a child of a release index holds, such as its SBOM.
 
     Raises:
@@ -348,7 +383,7 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
 
 
 def _manifest(
-    shelf: Shelf, children: list[layout.Descriptor], connector: ConnectorId, version: str
+    shelf: Shelf, children: Sequence[layout.Descriptor], connector: ConnectorId, version: str
 ) -> tuple[Manifest, str]:
     """Return the connector manifest of an index and the sha256 of its written form."""
     found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]

@@ -81,7 +81,7 @@ def show(connector: Connector, version: Version = None, config: Config = None, a
     from wellhead.registry import catalog_events, channels
 
     with services.opened(config) as host:
-        release = _release(host, connector, version)
+        release = release_of(host, connector, version)
         verified = verify.verify_release(
             host.holding(release.connector_id, release.version, release.index_digest),
             release.index_digest,
@@ -134,34 +134,6 @@ def show(connector: Connector, version: Version = None, config: Config = None, a
         (f"channel {item.channel}", f"{item.version} since {output.moment(item.at)} by {item.who}") for item in history
     ]
     output.print_table("", ("", ""), rows, empty="")
-
-
-@app.command("verify")
-def verify_command(connector: Connector, version: Version = None, config: Config = None, as_json: Json = False) -> None:
-    """Check a release from the trusted key down to every byte of its layers; exit 76 and say which link broke."""
-    from wellhead import app as services
-    from wellhead.catalog import verify
-
-    with services.opened(config) as host:
-        release = _release(host, connector, version)
-        verified = verify.verify_release(
-            host.holding(release.connector_id, release.version, release.index_digest),
-            release.index_digest,
-            release.connector_id,
-            release.version,
-            host.trust,
-        )
-        read = verify.verify_layers(host.layout, verified)
-    facts = {"connector": connector, "version": release.version, "digest": release.index_digest, "layer_bytes": read}
-    facts["signed_by"] = list(verified.key_ids)
-    if as_json:
-        output.print_json(facts)
-    else:
-        output.console().print(
-            f"{connector} {release.version} is whole: signed by {', '.join(verified.key_ids)}, "
-            f"{read / 1e6:.1f} MB of layers are what their digests say",
-            markup=False,
-        )
 
 
 Because = Annotated[str, typer.Option("--reason", help="Why; shown wherever the release is.")]
@@ -236,7 +208,8 @@ def _declare(
         output.console().print(f"  {key.name} runs it", markup=False)
 
 
-def _release(host: Any, connector: str, version: str | None) -> Any:
+def release_of(host: Any, connector: str, version: str | None) -> Any:
+    """Return the release of a version, else what channel stable points to, else the newest."""
     from wellhead.ids import ConnectorId
     from wellhead.registry import channels, definitions
 

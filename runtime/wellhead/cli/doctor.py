@@ -100,7 +100,7 @@ def _store(host: App) -> Finding:
             False,
             f"{host.layout.path} lacks parts of {', '.join(lacking)}",
             "restore the folder, or publish the same sources again; only an Engine that has loaded an image already "
-            "can still run it. `wellhead catalog verify` names the part",
+            "can still run it. `wellhead verify` names the part",
         )
     if host.remote is not None:
         host.remote.greet()

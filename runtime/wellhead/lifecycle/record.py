@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
+from wellhead.catalog import keys
+from wellhead.catalog import receipt as receipts
 from wellhead.errors import (
     Code,
     ConfigurationError,
@@ -314,7 +316,7 @@ def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contact
         streams={stream["name"]: stream for stream in document["streams"]},
         metrics=_metrics(ending, report),
         timings=report.timings,
-        receipt=receipt,
+        receipt=_signed(here, receipt),
     )
     event = "connector.run.succeeded" if report.exit_code == 0 else "connector.run.failed"
     with here.host.database.transaction() as tx:
@@ -325,6 +327,15 @@ def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contact
         runs.note_event(tx, here.claim.run_id, event, {"status": report.status.value, "exit_code": report.exit_code})
     if error is not None:
         here.log.write(Level.ERROR, error.message, code=error.code, error=error_document(error))
+
+
+def _signed(here: Run, document: dict[str, Any]) -> dict[str, Any]:
+    """Sign a receipt with the host's key; a run whose host cannot sign has ended all the same."""
+    try:
+        return receipts.sign(document, keys.host_pair(here.host.folder / "keys"))
+    except (OSError, WellheadError) as error:
+        here.log.write(Level.WARNING, "receipt_not_signed", error=str(error))
+        return document
 
 
 def _metrics(ending: Ending, report: Report) -> dict[str, float]:

@@ -1,8 +1,14 @@
 """Images made from real packages: the same digest anywhere, and what an Engine makes of them."""
 
+import dataclasses
+import hashlib
+import io
 import json
+import os
 import shutil
 import subprocess
+import sys
+import tarfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.containers import cache, engine
+from wellhead.catalog import verify
 from wellhead.engine.client import Engine
-from wellhead.images import base, build, layout
+from wellhead.ids import Digest
+from wellhead.images import base, build, layout, provenance, sbom
 
 __all__ = ["engine"]
 
@@ -73,6 +81,105 @@ def test_two_folders_two_caches_two_bases_give_one_digest(tmp_path: Path) -> Non
         built = build.build(connector, inputs, layout.Layout.create(folder / "store"))
         digests.append((built.index_digest, built.images))
     assert digests[0] == digests[1]
+
+
+def for_both(folder: Path) -> Path:
+    """A copy of the tiny connector that allows both platforms and has dependencies with native code."""
+    connector = copied(TINY, folder)
+    manifest = connector / "manifest.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("runtime:\n", "runtime:\n  platforms: [linux/amd64, linux/arm64]\n"))
+    shutil.copyfile(LOCK, connector / "requirements.lock")
+    return connector
+
+
+BUILD = """
+import os, sys
+from pathlib import Path
+from wellhead.images import base, build, layout
+connector, sdk, cache, store, *others = (Path(part) for part in sys.argv[1:])
+os.umask(int(os.environ.pop("MASK"), 8))
+inputs = build.Inputs(base.rootfs((), cache), sdk, cache, {"linux/arm64": base.rootfs((), cache, target="linux/arm64")})
+print(build.build(connector, inputs, layout.Layout.create(store)).index_digest)
+"""
+
+
+def built_by(folder: Path, cache_of: Path, *, touched: float, **environment: str) -> str:
+    """Build the tiny connector in another process, with this environment, from files of this time."""
+    connector, sdk = for_both(folder / "connector"), copied(ROOT / "sdk", folder / "sdk")
+    for file in (*connector.rglob("*"), *sdk.rglob("*")):
+        os.utime(file, (touched, touched))
+    command = [sys.executable, "-c", BUILD, str(connector), str(sdk), str(cache_of), str(folder / "store")]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.timeout(600)
+def test_another_clock_umask_language_and_folder_give_the_same_release_for_both_platforms(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "quite/another/place"
+    two.mkdir(parents=True)
+    one.mkdir()
+    first = built_by(one, one / "cache", touched=1_000_000_000, MASK="022", TZ="UTC", LANG="C.UTF-8")
+    second = built_by(
+        two,
+        two / "cache",
+        touched=2_000_000_000,
+        MASK="077",
+        TZ="Asia/Kathmandu",
+        LANG="tr_TR.UTF-8",
+        SOURCE_DATE_EPOCH="1999999999",
+        PYTHONHASHSEED="7",
+    )
+    assert first == second
+    store = layout.Layout.open(one / "store")
+    for platform in ("linux/amd64", "linux/arm64"):
+        config = layout.image(store, Digest(first), platform).config
+        assert store.document(config.digest, "config")["architecture"] == platform.partition("/")[2]
+
+
+def libraries(store: layout.Layout, found: layout.Image) -> set[int]:
+    """Return the ELF machine number of every shared library of an image."""
+    machines = set()
+    for number, item in enumerate(found.layers):
+        packed = io.BytesIO(b"".join(store.chunks(item, f"layer {number}")))
+        with tarfile.open(fileobj=packed) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isfile() and ".so" in member.name else None
+                head = b"" if file is None else file.read(20)
+                if head[:4] == b"\x7fELF":
+                    machines.add(int.from_bytes(head[18:20], "little"))
+    return machines
+
+
+@pytest.mark.timeout(600)
+def test_an_image_for_arm64_holds_the_other_machines_libraries_alone(inputs: build.Inputs, tmp_path: Path) -> None:
+    store = layout.Layout.create(tmp_path / "store")
+    connector = for_both(tmp_path / "tiny")
+    both = dataclasses.replace(inputs, others={"linux/arm64": base.rootfs((), cache(), target="linux/arm64")})
+    digest = build.build(connector, both, store).index_digest
+    # 62 is x86-64 and 183 AArch64.
+    assert libraries(store, layout.image(store, digest, "linux/amd64")) == {62}
+    assert libraries(store, layout.image(store, digest, "linux/arm64")) == {183}
+
+
+def test_the_bill_of_materials_names_debian_packages_and_licences(inputs: build.Inputs, tmp_path: Path) -> None:
+    store = layout.Layout.create(tmp_path / "store")
+    connector = copied(TINY, tmp_path / "tiny")
+    shutil.copyfile(LOCK, connector / "requirements.lock")
+    built = build.build(connector, inputs, store)
+    children = layout.children(store.document(built.index_digest, "index"))
+    bill = json.loads(verify.read_part(store, children, sbom.ROLE, sbom.MEDIA_TYPE, verify.NO_SBOM))
+    listed = {part["name"]: part for part in bill["components"]}
+    assert listed["libc6"]["purl"].startswith("pkg:deb/debian/libc6@2.36")
+    assert {"license": {"name": "public-domain"}} in listed["tzdata"]["licenses"]
+    assert len([part for part in bill["components"] if part["purl"].startswith("pkg:deb/")]) > 30
+    assert "wellhead-sdk" in listed
+    made = provenance.read(
+        verify.read_part(store, children, provenance.ROLE, provenance.MEDIA_TYPE, verify.NO_PROVENANCE)
+    )
+    assert set(made.materials) == {f"base {base.machine_platform()}", "requirements.lock", "source", "sdk"}
+    assert made.materials["requirements.lock"] == hashlib.sha256(LOCK.read_bytes()).hexdigest()
 
 
 def test_a_rebuild_after_a_change_of_code_is_quick_and_gives_another_digest(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 from wellhead.catalog import verify
 from wellhead.catalog.keys import PrivateKey
-from wellhead.catalog.signature import Statement
-from wellhead.images import build, layer, layout, store
+from wellhead.images import build, layer, layout, provenance, sbom, store
 from wellhead.images.layout import Layout
 from wellhead.images.store import Store
+from wellhead.lifecycle import publish as order
 from wellhead.manifest import load
 
 MANIFEST = Path(__file__).parents[2] / "images/tiny/manifest.yaml"
@@ -29,9 +30,9 @@ def publish(folder: Path, connector: str, version: str, key: PrivateKey, into: S
     layer.write([layer.Entry.file("opt/wellhead/app/tiny.py", f"{connector} {version}\n".encode())], tar)
     tar.seek(0)
     packed = layer.pack(tar, folder / "layer.tar.gz")
-    built = build.assemble(loaded, "linux/amd64", [packed], [build.Component("tiny", version)], local)
-    statement = Statement(built.connector, built.version, built.index_digest, built.manifest_sha256, built.images)
-    verify.attach(local, statement, key)
+    parts = [sbom.Component("pypi", "tiny", version)]
+    built = build.assemble(loaded, {"linux/amd64": build.Stack([packed])}, parts, provenance.Making(), local)
+    verify.attach(local, order.statement_of(built, datetime.now(UTC)), key)
     size = len(local.get(built.index_digest, "the index"))
     local.name(verify.release_name(built.connector, version), layout.Descriptor(layout.INDEX, built.index_digest, size))
     store.copy_release(local, into, built.connector, version)

@@ -1,0 +1,149 @@
+"""``wellhead verify`` and ``inspect``: whether a release is what was signed, and what is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellhead.cli import output
+from wellhead.cli.options import Config, Json
+
+if TYPE_CHECKING:
+    from wellhead.app import App
+    from wellhead.catalog.verify import VerifiedRelease
+    from wellhead.images.layout import Layout
+
+Named = Annotated[
+    str,
+    typer.Argument(metavar="CONNECTOR[@VERSION]", help="NAMESPACE/NAME; default: what channel stable points to."),
+]
+
+
+def verify(named: Named, config: Config = None, as_json: Json = False) -> None:
+    """Check a release from the trusted key down to every byte of its layers; exit 76 and say which link broke."""
+    from wellhead import app as services
+    from wellhead.catalog import verify as links
+
+    with services.opened(config) as host:
+        held, release = _verified(host, named)
+        read = links.verify_layers(held.shelf(release.connector), release)
+    signed_by = list(release.key_ids)
+    if as_json:
+        output.print_json(
+            {
+                "connector": release.connector,
+                "version": release.version,
+                "digest": release.index_digest,
+                "layer_bytes": read,
+                "signed_by": signed_by,
+            }
+        )
+        return
+    output.console().print(
+        f"{release.connector} {release.version} is whole: signed by {', '.join(signed_by) or 'nobody, as allowed here'}"
+        f", {read / 1e6:.1f} MB of layers are what their digests say",
+        markup=False,
+    )
+
+
+def inspect(named: Named, config: Config = None, as_json: Json = False) -> None:
+    """Verify a release and say what is in it: images, licences, SBOM, provenance, signers, and what streams promise."""
+    from wellhead import app as services
+    from wellhead.catalog import verify as links
+
+    with services.opened(config) as host:
+        held, release = _verified(host, named)
+        found = links.inside(held, release)
+    manifest, statement = release.manifest, release.statement
+    facts: dict[str, Any] = {
+        "connector": release.connector,
+        "version": release.version,
+        "digest": release.index_digest,
+        "title": manifest.metadata.title,
+        "license": manifest.metadata.license,
+        "signed": None
+        if statement is None
+        else {
+            "by": list(release.key_ids),
+            "publisher": statement.publisher,
+            "at": statement.issued_at.isoformat(),
+            "until": None if statement.expires_at is None else statement.expires_at.isoformat(),
+        },
+        "images": {
+            platform: {
+                "id": image.config,
+                "manifest": image.manifest,
+                "base": found.lowest.get(platform),
+                "layer_bytes": found.layer_bytes[platform],
+            }
+            for platform, image in sorted(release.images.items())
+        },
+        "provenance": None
+        if found.made is None
+        else output.plain(found.made) | {"subjects": sorted(found.made.subjects)},
+        "components": found.bill.get("components", []),
+        "streams": [
+            {
+                "name": stream.name or stream.pattern,
+                "primary_key": list(stream.primary_key),
+                "cursor": None if stream.cursor is None else stream.cursor.model_dump(mode="json"),
+                "sync_modes": list(stream.sync_modes or manifest.capabilities.sync_modes),
+                "classification": stream.classification or manifest.compliance.classification,
+            }
+            for stream in manifest.streams
+        ],
+        "egress": [f"{entry.host}:{entry.port} ({entry.open})" for entry in manifest.network.egress],
+    }
+    if as_json:
+        output.print_json(facts)
+        return
+    _tell(facts)
+
+
+def _verified(host: App, named: str) -> tuple[Layout, VerifiedRelease]:
+    from wellhead.catalog import verify as links
+    from wellhead.cli.catalog import release_of
+
+    connector, _, version = named.partition("@")
+    known = release_of(host, connector, version or None)
+    held = host.holding(known.connector_id, known.version, known.index_digest)
+    return held, links.verify_release(held, known.index_digest, known.connector_id, known.version, host.trust)
+
+
+def _tell(facts: dict[str, Any]) -> None:
+    signed, made = facts["signed"], facts["provenance"]
+    rows = [("release", f"{facts['connector']} {facts['version']}  {facts['title']} ({facts['license']})")]
+    rows.append(("digest", facts["digest"]))
+    if signed is None:
+        rows.append(("signed by", "nobody; trust.yaml allows that here"))
+    else:
+        until = f", lasts until {signed['until']}" if signed["until"] else ""
+        rows.append(("signed by", f"{', '.join(signed['by'])} for {signed['publisher']} at {signed['at']}{until}"))
+    for platform, image in facts["images"].items():
+        rows.append((f"image {platform}", f"{image['id']}  {image['layer_bytes'] / 1e6:.1f} MB"))
+        rows.append(("  base layer", str(image["base"])))
+    rows.append(("built by", "not said" if made is None else f"{made['builder']} ({made['build_type']})"))
+    rows += [] if made is None else [(f"  {name}", digest) for name, digest in sorted(made["materials"].items())]
+    rows.append(("reaches", ", ".join(facts["egress"]) or "nothing"))
+    output.print_table("", ("", ""), rows, empty="")
+    output.print_table(
+        "streams",
+        ("stream", "key", "modes", "classification"),
+        [
+            (item["name"], ", ".join(item["primary_key"]), ", ".join(item["sync_modes"]), item["classification"])
+            for item in facts["streams"]
+        ],
+        empty="Its streams are found at the source.",
+    )
+    output.print_table(
+        "made of",
+        ("component", "version", "licence"),
+        [(part["name"], part["version"], _licences(part)) for part in facts["components"]],
+        empty="It says nothing of what it is made of.",
+    )
+
+
+def _licences(part: dict[str, Any]) -> str:
+    said = [entry.get("expression") or entry["license"]["name"] for entry in part.get("licenses", [])]
+    return ", ".join(said)
