@@ -7,7 +7,7 @@ no registry; what was opened is closed in reverse when the block ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,10 @@ from wellhead.clock import SystemClock
 from wellhead.connections import SinkSelection
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectorId, Digest, RunId
-from wellhead.settings import RemoteSettings, Settings
+from wellhead.settings import MirrorSettings, RemoteSettings, Settings
 
 if TYPE_CHECKING:
+    from wellhead.catalog.keys import PublicKey
     from wellhead.catalog.policy import Policy
     from wellhead.catalog.trust import Trust
     from wellhead.egress.network import Fencer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from wellhead.images.build import Inputs
     from wellhead.images.layout import Layout
     from wellhead.images.registry import Registry
+    from wellhead.images.store import Store
     from wellhead.lifecycle.host import Host
     from wellhead.registry.database import Database
     from wellhead.runners.docker import DockerRunner
@@ -149,6 +151,34 @@ class App:
         opened = Registry(spec.registry, credentials, ca_file)
         self._scope.callback(opened.close)
         return opened
+
+    def store_of(self, said: str, *, make: bool = False) -> Store:
+        """Return the store meant by ``store``, a name under `mirrors`, a registry's address or a folder.
+
+        Args:
+            said: as the user wrote it.
+            make: make a folder that is missing.
+
+        Raises:
+            ConfigurationError: there is no such folder (WH-IMG-010), or no such registry is possible (042, 046).
+        """
+        from wellhead.images.layout import Layout
+
+        if said == "store":
+            return self.remote or self.layout
+        spec = self.settings.mirrors.get(said)
+        if spec is None and said.startswith(("https://", "http://")):
+            spec = MirrorSettings(registry=said)
+        found = None if spec is None else self._remote(spec)
+        if found is not None:
+            return found
+        path = self.settings.path(Path(said) if spec is None or spec.path is None else spec.path)
+        return Layout.create(path) if make else Layout.open(path)
+
+    def trusted_keys(self, connectors: Iterable[ConnectorId]) -> tuple[PublicKey, ...]:
+        """Return the public keys that trust.yaml names for some connectors, by id."""
+        keys = {signer.key.id: signer.key for name in connectors for signer in self.trust.rule(name).signers}
+        return tuple(keys[key_id] for key_id in sorted(keys))
 
     def holding(self, connector: ConnectorId, version: str, digest: Digest) -> Layout:
         """Return the folder with that release in it, fetched from the registry where it is not there yet."""

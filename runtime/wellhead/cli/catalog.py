@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellhead.cli import output
+from wellhead.cli import output, transfer
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 UNKNOWN_CONNECTOR = Code("WH-CLI-021", "No release of a connector is known.")
 
 app = typer.Typer(no_args_is_help=True, help="The releases we know.")
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 
 Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The connector.")]
 Version = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: what channel stable points to.")]

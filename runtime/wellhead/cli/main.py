@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "catalog": ("catalog", "app", "The releases we know."),
     "channel": ("channel", "app", "Offer releases in channels, to all or to a growing share."),
     "policy": ("policy", "app", "What governs releases and connections."),
+    "mirror": ("transfer", "mirror", "Copy releases from one store to another."),
     "keys": ("keys", "app", "Keys that sign releases."),
     "receipt": ("receipt", "app", "What runs did, signed by the host that did it."),
     "manifest": ("manifest", "app", "Check a connector's manifest."),

@@ -276,7 +276,7 @@ class Layout:
         target = self._blob(found.digest)
         if target.exists():
             return found
-        with _beside(target) as (scratch, out):
+        with beside(target) as (scratch, out):
             for chunk in checked(read(), found, f"blob {found.digest}"):
                 out.write(chunk)
             out.flush()
@@ -530,7 +530,7 @@ def broken(digest: Digest, what: str) -> RefusedError:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[tuple[Path, Any]]:
+def beside(target: Path) -> Iterator[tuple[Path, Any]]:
     """Open a scratch file in the folder of ``target``; it is gone at the end unless it was renamed."""
     handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
     scratch = Path(name)
@@ -543,7 +543,7 @@ def _beside(target: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _replace(target: Path, content: bytes) -> None:
-    with _beside(target) as (scratch, out):
+    with beside(target) as (scratch, out):
         out.write(content)
         out.flush()
         os.fsync(out.fileno())

@@ -140,8 +140,12 @@ def copy_release(source: Store, target: Store, connector: ConnectorId, version: 
     return copy_index(source, target, connector, found.digest, release)
 
 
-def copy_index(source: Store, target: Store, connector: ConnectorId, digest: Digest, release: str) -> Copied:
+def copy_index(
+    source: Store, target: Store, connector: ConnectorId, digest: Digest, release: str, *, layers: bool = True
+) -> Copied:
     """Copy the release with that index, whatever its tag says by now, and let ``release`` name it in the target.
+
+    Without ``layers`` only the documents are copied: enough to verify a release whose image an Engine has.
 
     Raises:
         RefusedError: as `copy_release`.
@@ -151,7 +155,7 @@ def copy_index(source: Store, target: Store, connector: ConnectorId, digest: Dig
         raise layout.taken(release, known.digest, digest, target.where)
     shelf, into = source.shelf(connector), target.shelf(connector)
     index = Descriptor(layout.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
-    done: set[Digest] = set()
+    done: set[Digest] = set() if layers else _layers(shelf, index)
     moved = _copy(shelf, into, index, done)
     said = [name for name in source.names(connector) if _is_about(name, _manifests(shelf, index))]
     for name in said:
@@ -218,6 +222,13 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
         target.put(content, found.media_type)
         moved += len(content)
     return moved
+
+
+def _layers(shelf: Shelf, index: Descriptor) -> set[Digest]:
+    """Return the digests of the layers of a release's images."""
+    images = [item for item in layout.children(shelf.document(index.digest, "the release index")) if item.platform]
+    documents = [shelf.document(item.digest, f"the image manifest of {item.platform}") for item in images]
+    return {item.digest for document in documents for item in layout.children(document)[1:]}
 
 
 def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:

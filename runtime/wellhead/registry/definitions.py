@@ -52,15 +52,7 @@ def register(tx: Transaction, release: Release) -> bool:
     Raises:
         RefusedError: this version is known with other bytes (WH-REG-020).
     """
-    known = find(tx, release.connector_id, release.version)
-    if known is not None:
-        if known.index_digest != release.index_digest:
-            raise RefusedError(
-                f"{release.connector_id} {release.version} is already known as {known.index_digest}, "
-                f"this one is {release.index_digest}",
-                code=OTHER_BYTES,
-                hint="a release never changes: give the new bytes a new version",
-            )
+    if require_same(tx, release.connector_id, release.version, release.index_digest):
         return False
     tx.execute(
         sa.insert(table).values(
@@ -80,6 +72,22 @@ def register(tx: Transaction, release: Release) -> bool:
         )
     )
     return True
+
+
+def require_same(tx: Transaction, connector_id: ConnectorId, version: str, digest: Digest) -> bool:
+    """Say whether a release is known already.
+
+    Raises:
+        RefusedError: it is, with other bytes (WH-REG-020).
+    """
+    known = find(tx, connector_id, version)
+    if known is not None and known.index_digest != digest:
+        raise RefusedError(
+            f"{connector_id} {version} is already known as {known.index_digest}, this one is {digest}",
+            code=OTHER_BYTES,
+            hint="a release never changes: give the new bytes a new version",
+        )
+    return known is not None
 
 
 def find(tx: Transaction, connector_id: ConnectorId, version: str) -> Release | None:

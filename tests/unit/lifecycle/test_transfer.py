@@ -1,0 +1,210 @@
+"""Export and import between two hosts that share nothing but a public key."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.stores import releases
+from wellhead.catalog import keys, trust
+from wellhead.catalog.keys import PrivateKey
+from wellhead.clock import SystemClock
+from wellhead.errors import ConfigurationError, RefusedError
+from wellhead.ids import ConnectorId
+from wellhead.images import bundle, layout
+from wellhead.images.layout import Layout
+from wellhead.lifecycle import transfer
+from wellhead.lifecycle.host import Host
+from wellhead.registry import catalog_events, channels, definitions
+from wellhead.registry.database import Database
+from wellhead.settings import Settings
+
+TINY = ConnectorId("dev/tiny")
+
+
+def host(folder: Path, public: keys.PublicKey, scope: ExitStack) -> Host:
+    """A host with a store, a registry and a trust of its own."""
+
+    def missing(*_: Any) -> Any:
+        raise AssertionError("nothing here may ask for an Engine")
+
+    folder.mkdir()
+    trust.add(folder / "trust.yaml", "dev", public, "tests")
+    clock = SystemClock()
+    database = Database.open(f"sqlite:///{folder}/registry.db", None, clock=clock)
+    scope.callback(database.close)
+    database.migrate()
+    store, trusted = Layout.create(folder / "store"), trust.load(folder / "trust.yaml")
+    return Host(
+        settings=Settings(root=folder),
+        folder=folder / ".wellhead",
+        id=folder.name,
+        database=database,
+        clock=clock,
+        platform="linux/amd64",
+        layout=lambda: store,
+        trust=lambda: trusted,
+        engine=missing,
+        runner=missing,
+        fencer=missing,
+        secrets=missing,
+        sink=missing,
+    )
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> PrivateKey:
+    return keys.new_pair(tmp_path / "keys", "publisher")
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, key: PrivateKey) -> Iterator[tuple[Host, Host]]:
+    with ExitStack() as scope:
+        yield host(tmp_path / "here", key.public, scope), host(tmp_path / "there", key.public, scope)
+
+
+def publish(here: Host, version: str, key: PrivateKey, status: str = "active", channel: str = "stable") -> None:
+    """Put a release into a host's store and registry, as the order of a release does."""
+    scratch = here.folder.parent / f"scratch-{version}"
+    scratch.mkdir()
+    built = releases.publish(scratch, TINY, version, key, here.layout())
+    row = definitions.Release(
+        connector_id=TINY,
+        version=version,
+        index_digest=built.index_digest,
+        manifest_sha256=built.manifest_sha256,
+        platforms={name: definitions.PlatformImage(item.manifest, item.config) for name, item in built.images.items()},
+        manifest=json.loads(built.loaded.canonical_json()),
+        key_id=key.public.id,
+        published_at=here.clock.now(),
+        status=status,
+        status_reason=None if status == "active" else "a reason",
+    )
+    with here.database.transaction() as tx:
+        definitions.register(tx, row)
+        channels.point(
+            tx, TINY, channel, version=version, index_digest=built.index_digest, who="tests", reason="published"
+        )
+
+
+def export(here: Host, key: PrivateKey, *names: str) -> Path:
+    file = here.folder.parent / "releases.tar"
+    transfer.export(here, transfer.wanted(here, names), [key.public], file)
+    return file
+
+
+def stable(there: Host) -> str | None:
+    with there.database.read() as tx:
+        pointer = channels.current(tx, TINY).get("stable")
+    return None if pointer is None else pointer.version
+
+
+def test_an_import_gives_the_same_rows_names_and_channels(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key, status="blocked")
+    publish(here, "1.1.0", key)
+    taken = transfer.take_in(there, export(here, key), who="somebody")
+    assert [(item.version, item.is_new, item.channels) for item in taken] == [
+        ("1.0.0", True, ()),
+        ("1.1.0", True, ("stable",)),
+    ]
+    with here.database.read() as before, there.database.read() as after:
+        assert definitions.all_of(after) == definitions.all_of(before)
+        assert [event.event for event in catalog_events.all_of(after, TINY)] == ["imported"] * 2
+    assert there.layout().names() == here.layout().names()
+
+
+def test_an_import_again_changes_nothing(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    file = export(here, key)
+    transfer.take_in(there, file, who="somebody")
+    with there.database.transaction() as tx:
+        definitions.set_status(tx, TINY, "1.0.0", "blocked", "we know better")
+    [again] = transfer.take_in(there, file, who="somebody")
+    assert (again.is_new, again.channels) == (False, ())
+    with there.database.read() as tx:
+        assert definitions.get(tx, TINY, "1.0.0").status == "blocked"
+
+
+def test_a_channel_that_points_elsewhere_stays_unless_told(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    publish(there, "1.1.0", key)
+    file = export(here, key)
+    transfer.take_in(there, file, who="somebody")
+    assert stable(there) == "1.1.0"
+    [moved] = transfer.take_in(there, file, who="somebody", move_channels=True)
+    assert moved.channels == ("stable",)
+    assert stable(there) == "1.0.0"
+
+
+def test_what_a_stranger_signed_is_refused_and_nothing_is_kept(
+    hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    file = export(here, key)
+    other = keys.new_pair(tmp_path / "keys", "other")
+    with ExitStack() as scope:
+        stranger = host(tmp_path / "stranger", other.public, scope)
+        with pytest.raises(RefusedError) as caught:
+            transfer.take_in(stranger, file, who="somebody")
+        assert caught.value.code.name == "WH-CAT-021"
+        assert stranger.layout().names() == ()
+        assert list((stranger.layout().path / "blobs/sha256").iterdir()) == []
+    assert there.layout().names() == ()
+
+
+def test_a_version_known_with_other_bytes_refuses_the_whole_file(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    publish(here, "1.1.0", key)
+    file = export(here, key)
+    with there.database.transaction() as tx, here.database.read() as known:
+        row = definitions.get(known, TINY, "1.1.0")
+        definitions.register(tx, dataclasses.replace(row, index_digest=layout.digest_of(b"other")))
+    with pytest.raises(RefusedError) as caught:
+        transfer.take_in(there, file, who="somebody")
+    assert caught.value.code == definitions.OTHER_BYTES
+    assert there.layout().names() == ()
+
+
+def test_a_record_that_says_another_version_than_was_signed_is_refused(
+    hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    found, said = bundle.unpack(export(here, key), tmp_path / "opened")
+    changed = said.replace(b'"version":"1.0.0"', b'"version":"9.0.0"')
+    bundle.pack(found, {bundle.RECORDS: changed}, tmp_path / "changed.tar")
+    with pytest.raises(RefusedError) as caught:
+        transfer.take_in(there, tmp_path / "changed.tar", who="somebody")
+    assert caught.value.code.name == "WH-CAT-032"
+
+
+@pytest.mark.parametrize("records", [b"{}", b"[]", b'{"format": 2, "releases": [], "channels": []}', b"\xff"])
+def test_records_of_another_form_are_refused(
+    records: bytes, hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    found, _ = bundle.unpack(export(here, key), tmp_path / "opened")
+    bundle.pack(found, {bundle.RECORDS: records}, tmp_path / "changed.tar")
+    with pytest.raises(ConfigurationError) as caught:
+        transfer.take_in(there, tmp_path / "changed.tar", who="somebody")
+    assert caught.value.code.name == "WH-CAT-081"
+
+
+def test_what_is_not_known_is_not_exported(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, _ = hosts
+    for names in ((), ("dev/unknown",)):
+        with pytest.raises(ConfigurationError) as caught:
+            transfer.wanted(here, names)
+        assert caught.value.code.name == "WH-CAT-080"
+    publish(here, "1.0.0", key)
+    assert [one.version for one in transfer.wanted(here, ("dev/tiny@1.0.0", "dev/tiny"))] == ["1.0.0"]
