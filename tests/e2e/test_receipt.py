@@ -57,7 +57,7 @@ def test_a_receipt_is_verified_here_and_from_a_file(project: Project, tmp_path: 
 )
 def test_a_row_that_was_rewritten_is_refused(project: Project, column: str, code: str, named: str) -> None:
     run = ran(project)
-    old, new = ("succeeded", "failed") if column == "status" else ('"rows": ', '"rows": 1')
+    old, new = ("succeeded", "failed") if column == "status" else ('"bytes": ', '"bytes": 1')
     rewrite(project, run, column, old, new)
     refused = project.call("receipt", "verify", run)
     assert (refused.exit_code, refused.stderr.split()[0]) == (76, code)
