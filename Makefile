@@ -105,6 +105,10 @@ test-e2e: venv ## What drives the command line from a fresh project to Bronze
 test-engines: venv ## The runner, egress and image tests on the machine's Engine and on a newer one
 	@scripts/test-engines.sh
 
+.PHONY: test-plain-user
+test-plain-user: ## As root: the host's side as a plain user in the Engine's group, who exists for that long
+	@scripts/plain-user.sh
+
 .PHONY: guards
 guards: venv ## Remove each guard in turn and require its test to turn red; FAST=1 for those without real parts
 	@$(PY) scripts/guards.py $(if $(FAST),--fast)
@@ -132,8 +136,8 @@ image: venv ## Build one connector's image; NAME=postgres
 	@wellhead build "connectors/$(NAME)"
 
 .PHONY: conform
-conform: venv ## Run the SDK's conformance suite against one connector's image; NAME=postgres
-	@$(PYTEST) -m real tests/conformance "connectors/$(NAME)" -k conform
+conform: venv ## Run the SDK's conformance suite against a connector in its built image; NAME=csv-file
+	@$(PYTEST) tests/conformance -k "$(or $(subst -,,$(NAME)),$(error which one? NAME=csv-file, or NAME=generator))"
 
 .PHONY: docs
 docs: venv ## Write docs/reference/ from the program
