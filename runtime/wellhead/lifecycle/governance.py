@@ -24,6 +24,7 @@ from wellhead.lifecycle.host import Host
 from wellhead.manifest.egress import EgressEntry
 from wellhead.manifest.model import Manifest
 from wellhead.registry import definitions, policy_approvals
+from wellhead.registry.database import Transaction
 from wellhead.registry.definitions import Release
 from wellhead.settings import Settings
 
@@ -101,6 +102,27 @@ def require(
             details=_rules(waits),
         )
     return tuple(one for one in findings if one.effect == "warn")
+
+
+def objection(
+    host: Host,
+    tx: Transaction,
+    file: ConnectionFile,
+    known: Release,
+    manifest: Manifest,
+    config: Mapping[str, Any],
+    egress: Sequence[EgressEntry],
+) -> str | None:
+    """Say which policy keeps a connection from being moved to a release by itself; None where none does."""
+    release = _release_of(known, manifest, host.clock.now())
+    facts = _facts(host.settings.environment, manifest, release) | _of_connection(host.settings, file, config, egress)
+    given = policy_approvals.active(tx, file.key, ConnectorId(file.connection.connector))
+    for one in policy.judge(host.policies(), ("run",), facts):
+        if one.effect == "deny":
+            return f"policy {one.policy.name} refuses it: {one.message}"
+        if one.effect == "require_approval" and (one.policy.name, one.policy.sha256) not in given:
+            return f"needs approval under policy {one.policy.name}: {one.message}"
+    return None
 
 
 def refuse_denied(findings: Sequence[Finding], manifest: Manifest, name: str) -> None:

@@ -22,12 +22,14 @@ from wellhead.compat.surface import Surface
 from wellhead.connections import ConnectionFile
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId
-from wellhead.lifecycle import rollout
+from wellhead.lifecycle import governance, rollout
 from wellhead.lifecycle.host import Host
 from wellhead.manifest import config as manifest_config
+from wellhead.manifest.egress import render_egress
 from wellhead.manifest.model import Compatibility, Manifest, Runtime
 from wellhead.registry import channels, connections, definitions, run_state
 from wellhead.registry.connections import TenantConnection
+from wellhead.registry.database import Transaction
 from wellhead.secrets.base import Reference
 from wellhead.settings import Settings
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS
@@ -70,7 +72,7 @@ def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> di
                 state_version=max(states, default=None),
             )
             decisions[file.key] = _settled(
-                host.settings, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]
+                host, tx, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]
             )
     return decisions
 
@@ -106,7 +108,8 @@ def surface_of(settings: Settings, file: ConnectionFile, manifest: Manifest) -> 
 
 
 def _settled(
-    settings: Settings,
+    host: Host,
+    tx: Transaction,
     file: ConnectionFile,
     known: TenantConnection | None,
     decision: Decision,
@@ -116,7 +119,8 @@ def _settled(
     while (chosen := decision.chosen) is not None and decision.rule == "channel":
         if known is None or decision.request.current in (None, chosen.version):
             return decision
-        reason = objection(settings, file, known, releases[chosen.version])
+        release = releases[chosen.version]
+        reason = objection(host.settings, file, known, release) or _ungoverned(host, tx, file, release)
         if reason is None:
             return decision
         objections = {**decision.request.objections, chosen.version: reason}
@@ -138,6 +142,15 @@ def objection(
         return None
     news = surface.grown(surface.from_document(known.approved_surface), wanted)
     return f"needs approval: {'; '.join(news)}" if news else None
+
+
+def _ungoverned(host: Host, tx: Transaction, file: ConnectionFile, release: definitions.Release) -> str | None:
+    """Say which policy keeps a connection whose file fits from being moved to a release."""
+    if not host.policies():
+        return None
+    manifest = Manifest.model_validate(dict(release.manifest))
+    config, _ = config_of(host.settings, file, manifest)
+    return governance.objection(host, tx, file, release, manifest, config, render_egress(manifest, config))
 
 
 def config_of(

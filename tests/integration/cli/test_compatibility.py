@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def manifest(version: str, **rest: Any) -> dict[str, Any]:
 
 def lint(project: Project, folder: Path, document: dict[str, Any], *options: str | Path) -> Outcome:
     file = folder / "manifest.yaml"
-    file.write_text(json.dumps(document, indent=1))
+    YAML().dump(document, file)
     return project.call("manifest", "lint", file, *options)
 
 
@@ -87,7 +86,7 @@ def test_a_manifest_is_compared_with_a_published_version(
 
 def test_people_see_what_changed_and_what_tenants_must_agree_to(project: Project, tmp_path: Path) -> None:
     before = tmp_path / "before.yaml"
-    before.write_text(json.dumps(manifest("1.0.0")))
+    YAML().dump(manifest("1.0.0"), before)
     outcome = lint(project, tmp_path, manifest("1.1.0", **CDN), "--against", before)
     assert outcome.exit_code == 0
     assert outcome.stdout.splitlines()[0] == "since 1.0.0"
@@ -109,7 +108,7 @@ def test_a_manifest_that_is_not_sound_is_mended_before_it_is_compared(project: P
 
 @pytest.mark.real
 def test_a_step_that_is_too_small_is_not_published(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "manifest.yaml").write_text(json.dumps(manifest("1.0.1", **CDN), indent=1))
+    YAML().dump(manifest("1.0.1", **CDN), tmp_path / "manifest.yaml")
     outcome = project.call("publish", tmp_path)
     assert outcome.exit_code == 78
     assert "WH-CMP-001" in outcome.stderr

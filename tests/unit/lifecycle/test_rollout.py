@@ -12,6 +12,7 @@ import pytest
 
 from wellhead import documents
 from wellhead.catalog.channels import Guard, Rollout
+from wellhead.catalog.policy import Policy
 from wellhead.connections import Connection, ConnectionFile
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
@@ -48,6 +49,10 @@ class Catalog:
         self.ran = 0
         self.settings = Settings(root=folder)
         self.host = cast("Host", self)
+        self.governed: tuple[Policy, ...] = ()
+
+    def policies(self) -> tuple[Policy, ...]:
+        return self.governed
 
     def publish(self, *versions: str, to: str = "stable", **sections: Any) -> None:
         with self.database.transaction() as tx:

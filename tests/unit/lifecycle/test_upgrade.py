@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.lifecycle.test_rollout import PLATFORM, Catalog
+from tests.unit.lifecycle.test_rollout import CONNECTOR, PLATFORM, Catalog
+from wellhead.catalog.policy import Policy
 from wellhead.compat import surface
 from wellhead.connections import ConnectionFile
 from wellhead.errors import ConfigurationError
 from wellhead.lifecycle import resolution, upgrade
-from wellhead.registry import connections
+from wellhead.registry import connections, policy_approvals
 
 NEWS: dict[str, Any] = {"network": {"egress": [{"host": "new.example.com", "port": 443}]}}
 NEEDS_MORE: dict[str, Any] = {
@@ -82,6 +83,43 @@ def test_a_release_that_the_file_does_not_fit_waits_instead_of_breaking_the_run(
     assert world.version == "1.0.0"
     assert world.waiting["1.1.0"].startswith("the connection's file does not fit it: ")
     assert "region" in world.waiting["1.1.0"]
+
+
+def policy(effect: str) -> Policy:
+    return Policy.model_validate(
+        {
+            "name": "certified",
+            "description": "d",
+            "when": ["run"],
+            "if": "manifest.support.level != 'private'",
+            "effect": effect,
+            "message": "others see it",
+            "mend": "ask",
+        }
+    )
+
+
+COMMUNITY: dict[str, Any] = {"support": {"level": "community", "lifecycle": "experimental"}}
+
+
+def test_a_release_that_a_policy_denies_is_not_moved_to(world: World) -> None:
+    world.governed = (policy("deny"),)
+    world.publish("1.0.1")
+    world.publish("1.1.0", **COMMUNITY)
+    assert world.version == "1.0.1"
+    world.governed = (policy("warn"),)
+    assert world.version == "1.1.0"
+
+
+def test_a_release_that_a_policy_asks_about_is_moved_to_once_somebody_approved(world: World) -> None:
+    asks = policy("require_approval")
+    world.governed = (asks,)
+    world.publish("1.1.0", **COMMUNITY)
+    assert world.version == "1.0.0"
+    assert world.waiting == {"1.1.0": "needs approval under policy certified: others see it"}
+    with world.database.transaction() as tx:
+        policy_approvals.approve(tx, world.file.key, CONNECTOR, asks.name, asks.sha256, who="op", reason="fine")
+    assert world.version == "1.1.0"
 
 
 def asking(world: World, **fields: Any) -> ConnectionFile:
