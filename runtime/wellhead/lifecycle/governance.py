@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from wellhead.catalog import policy
@@ -67,12 +68,19 @@ def judge(
 
 def waiting(host: Host, file: ConnectionFile, findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings that ask for an approval nobody gave yet."""
-    asking = [one for one in findings if one.effect == "require_approval"]
-    if not asking:
+    if not any(one.effect == "require_approval" for one in findings):
         return ()
     with host.database.read() as tx:
         given = policy_approvals.active(tx, file.key, ConnectorId(file.connection.connector))
-    return tuple(one for one in asking if (one.policy.name, one.policy.sha256) not in given)
+    return _unapproved(findings, given)
+
+
+def _unapproved(findings: Sequence[Finding], given: Collection[tuple[str, str]]) -> tuple[Finding, ...]:
+    return tuple(
+        one
+        for one in findings
+        if one.effect == "require_approval" and (one.policy.name, one.policy.sha256) not in given
+    )
 
 
 def require(
@@ -117,12 +125,10 @@ def objection(
     release = _release_of(known, manifest, host.clock.now())
     facts = _facts(host.settings.environment, manifest, release) | _of_connection(host.settings, file, config, egress)
     given = policy_approvals.active(tx, file.key, ConnectorId(file.connection.connector))
-    for one in policy.judge(host.policies(), ("run",), facts):
-        if one.effect == "deny":
-            return f"policy {one.policy.name} refuses it: {one.message}"
-        if one.effect == "require_approval" and (one.policy.name, one.policy.sha256) not in given:
-            return f"needs approval under policy {one.policy.name}: {one.message}"
-    return None
+    findings = policy.judge(host.policies(), ("run",), facts)
+    denials = (f"policy {one.policy.name} refuses it: {one.message}" for one in findings if one.effect == "deny")
+    waits = (f"needs approval under policy {one.policy.name}: {one.message}" for one in _unapproved(findings, given))
+    return next(chain(denials, waits), None)
 
 
 def refuse_denied(findings: Sequence[Finding], manifest: Manifest, name: str) -> None:
