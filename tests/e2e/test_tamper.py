@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import FIXTURES, Project, make
+from tests.project import FIXTURES, Project, Warm, make
 from tests.tampering import CASES, Case, Victim
 from wellhead.catalog import keys
 from wellhead.engine.client import Engine
@@ -96,7 +96,7 @@ def taken_out(project: Project, engine: Engine) -> bool:
 
 def refuse(project: Project, case: Case, scratch: Path) -> None:
     """Do what the case does to a copy of the project, and require that a run is refused for it."""
-    own = project.copy(scratch)
+    own = Warm(project.copy(scratch).root)
     victim = victim_of(own, scratch)
     own.connect("numbers", CONNECTOR, ["rows"])
     case.do(victim)
