@@ -52,6 +52,7 @@ LOCAL_STATE = Code("WH-RUN-031", "The connector tried to keep state of its own."
 UNCOVERED = Code("WH-RUN-032", "A unit ended with rows that no checkpoint covers.")
 MISCOUNTED = Code("WH-RUN-034", "Rows that were taken and rows that were written differ.")
 SECRET_IN_STATE = Code("WH-RUN-036", "The connector put a secret into what has to be stored unchanged.")
+OTHER_STATE = Code("WH-RUN-037", "The connector offered a state of another format than its manifest says it writes.")
 THROTTLED = Code("WH-RUN-033", "The source asked for a longer pause than the run may wait.")
 
 #: How long a unit asked to drain may take to say `done`.
@@ -97,6 +98,8 @@ class StreamTask:
     filters: tuple[Filter, ...]
     """Only what the connector did not push down."""
     commit_each: bool
+    state_writes: int
+    """Format of the states, as the manifest says: whether a release can be gone back from is judged by it."""
     context: envelope.EnvelopeContext
     footer: dict[str, str]
 
@@ -129,6 +132,21 @@ def require_no_secret(redactor: Redactor, content: bytes, what: str) -> None:
             f"{what} holds a secret of this run",
             code=SECRET_IN_STATE,
             hint="a state is stored as it is: keep secrets out of out.checkpoint() and of planned units",
+        )
+
+
+def require_format(writes: int, state: bytes, state_version: int, stream: str) -> None:
+    """Refuse a state whose format is not the one the manifest names: nobody could tell later who can read it.
+
+    Raises:
+        FatalError: WH-RUN-037.
+    """
+    if state and state_version != writes:
+        raise FatalError(
+            f"the connector offered a state of version {state_version} for {stream}, and its manifest says it writes "
+            f"version {writes}",
+            code=OTHER_STATE,
+            hint="give the connector's `state_version` and `compatibility.state.writes` of its manifest one number",
         )
 
 
@@ -388,6 +406,7 @@ class _Reading:
         if self._rejected:
             self._judge_rejected(self._rejected[-1].reason)
         require_no_secret(self._tools.redactor, offer.state, f"a checkpoint of {self._task.stream.name}")
+        require_format(self._task.state_writes, offer.state, offer.state_version, self._task.stream.name)
         before = self._unit
         # Invariant 1: durable before remembered. The file and its folder are on disk when this returns.
         segment = self._finish_segment(before, offer)

@@ -23,7 +23,7 @@ from wellhead.connections import StreamSelection
 from wellhead.errors import Code, ConfigurationError, FatalError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
 from wellhead.lifecycle import select
-from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit, require_no_secret
+from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit, require_format, require_no_secret
 from wellhead.registry import generations, run_state, segments
 from wellhead.registry.database import Transaction
 from wellhead.session.failures import PLAN_STALE
@@ -257,6 +257,7 @@ def _store_plan(
     for unit in plan.units:
         require_no_secret(tools.redactor, unit.key.encode() + b"\n" + unit.descriptor, f"a unit of {order.key.stream}")
     require_no_secret(tools.redactor, plan.final_state, f"the final state of {order.key.stream}")
+    require_format(order.state_writes, plan.final_state, plan.final_state_version, order.key.stream)
     planned = [run_state.PlannedUnit(UnitKey(unit.key), unit.descriptor, unit.estimated_rows) for unit in plan.units]
     with tools.database.transaction() as tx:
         generations.store_plan(
@@ -304,6 +305,7 @@ def _task(
         columns=select.left(selection.columns, filters, is_pushed_down=plan.columns_pushed_down),
         filters=left,
         commit_each=order.commit_each,
+        state_writes=order.state_writes,
         context=context,
         footer={
             "wellhead.stream": str(order.key),

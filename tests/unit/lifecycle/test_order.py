@@ -20,12 +20,13 @@ from wellhead.errors import AuthError, Code, RefusedError, TransientError, Wellh
 from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import launch, plan
-from wellhead.lifecycle.read import MISCOUNTED, SECRET_IN_STATE, UNCOVERED
+from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
 from wellhead.registry import revocations, runs, segments
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
 from wellhead.sinks.base import Segment
 from wellhead.sinks.segments import Folder, Writer
+from wellhead_generator.connector import Generator
 
 CODE = Code("WH-TST-001", "A test's own.")
 
@@ -184,6 +185,25 @@ def test_a_secret_in_a_plan_is_not_stored(
     assert (report.exit_code, report.error.code) == (70, SECRET_IN_STATE.name)
     assert report.error.message.startswith(where)
     assert sealed.units() == {}
+
+
+class Newer(Generator):
+    """Writes states of a format that its manifest does not name."""
+
+    state_version = 2
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_state_of_a_format_the_manifest_does_not_name_is_not_stored(world: World, partitions: int) -> None:
+    """With partitions it is the final state of the plan."""
+    world.connector = Newer
+    report = world.run(
+        world.connect({"name": "rows", "mode": "incremental"}, config={"rows": 9, "partitions": partitions})
+    )
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (70, OTHER_STATE.name)
+    assert "version 2 for rows" in report.error.message
+    assert [unit.state for unit in world.units().values()] in ([b""], [])
 
 
 def test_a_secret_is_struck_from_what_the_run_tells(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
