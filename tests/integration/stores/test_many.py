@@ -29,6 +29,8 @@ def server() -> Iterator[OciRegistry]:
         yield running
 
 
+# Eight interpreters start at once, beside whatever else the machine does.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["folder", "registry"])
 def test_fifty_releases_of_eight_processes_are_all_there(kind: str, server: OciRegistry, tmp_path: Path) -> None:
     key = keys.new_pair(tmp_path / "keys", "many")
