@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import CONNECTORS, WELLHEAD, Project
+from tests.project import CONNECTORS, FIXTURES, WELLHEAD, Project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.real]
 
@@ -81,7 +81,10 @@ def follow(guide: Path, project: Project) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: str(guide.stem))
 def test_a_guide_does_what_it_says(guide: Path, project: Project) -> None:
-    (project.root / "connectors").symlink_to(CONNECTORS)
+    folder = project.root / "connectors"
+    folder.mkdir()
+    for source in (*CONNECTORS.iterdir(), FIXTURES / "generator"):
+        (folder / source.name).symlink_to(source)
     assert follow(guide, project) > 0
 
 

@@ -171,22 +171,35 @@ def approve(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="POLICY", help="Allow what a policy asks about.")
     ] = None,
+    release: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Agree to all this release lets the connection do.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the approval.")] = "approved by hand",
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the approval back.")] = False,
     config: Config = None,
 ) -> None:
-    """Open hosts that only an operator may open, or allow what a policy asks about, for one connection."""
+    """Allow one connection what waits for a person: hosts, what a policy asks about, all a new release asks for."""
     from wellhead import app as services
     from wellhead import connections
 
-    if not hosts and not policy:
-        raise UsageError("nothing was named to approve", code=BAD_PAIR, hint="name HOST:PORT, or --policy POLICY")
+    if not hosts and not policy and release is None:
+        raise UsageError(
+            "nothing was named to approve", code=BAD_PAIR, hint="name HOST:PORT, --policy POLICY or --release VERSION"
+        )
+    if release is not None and revoke:
+        raise UsageError(
+            "what a release asks for is not taken back",
+            code=BAD_PAIR,
+            hint=f"`wellhead rollback connection {connection}` goes back to an earlier release",
+        )
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
         if hosts:
             _approve_hosts(host, file, hosts, reason, revoke=revoke)
         if policy:
             _approve_policies(host, file, policy, reason, revoke=revoke)
+        if release is not None:
+            _approve_release(host, file, release, reason)
 
 
 def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: str, *, revoke: bool) -> None:
@@ -236,15 +249,11 @@ def _approve_policies(host: App, file: ConnectionFile, names: list[str], reason:
     output.console().print(f"{verb} {', '.join(names)} for {file.connection.name}", markup=False)
 
 
-def _approve_release(connection: str, version: str, reason: str, config: Path | None) -> None:
-    from wellhead import app as services
-    from wellhead import connections
+def _approve_release(host: App, file: ConnectionFile, version: str, reason: str) -> None:
     from wellhead.lifecycle import upgrade as lifecycle
 
-    with services.opened(config) as host:
-        file = connections.load(host.settings, connection, os.environ)
-        news = lifecycle.approve(host.host(), file, version, output.who(), reason)
-    said = f"{connection} may use all of {file.connection.connector} {version}"
+    news = lifecycle.approve(host.host(), file, version, output.who(), reason)
+    said = f"{file.connection.name} may use all of {file.connection.connector} {version}"
     output.console().print(f"{said}, new: {', '.join(news)}" if news else f"{said}, which is nothing new", markup=False)
 
 
