@@ -20,7 +20,8 @@ The store and the registry hold signatures, never keys: whoever can rewrite both
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -219,14 +220,32 @@ def add(file: Path, scope: str, key: PublicKey, comment: str) -> None:
     Raises:
         ConfigurationError: the file as it would be is not valid (WH-DOC-…); it is then left alone.
     """
+    with _changed(file) as data:
+        known = data.setdefault("keys", [])
+        if not any(entry.get("id") == key.id for entry in known):
+            known.append({"id": str(key.id), "public": key.text, "comment": comment})
+        keys = data.setdefault("namespaces", {}).setdefault(scope, {}).setdefault("keys", [])
+        if key.id not in keys:
+            keys.append(str(key.id))
+
+
+def revoke(file: Path, key: KeyId, after: datetime | None) -> None:
+    """Let a key's word count no more: none of it, or nothing it signs from ``after`` on.
+
+    Raises:
+        ConfigurationError: the file as it would be is not valid (WH-DOC-…); it is then left alone.
+    """
+    with _changed(file) as data:
+        entry = {"id": str(key)} | ({} if after is None else {"after": after.isoformat()})
+        data.setdefault("revoked_keys", []).append(entry)
+
+
+@contextmanager
+def _changed(file: Path) -> Iterator[dict[str, Any]]:
+    """Give out the file's content to be changed; what it is then replaces the file, comments kept, if it is valid."""
     yaml = YAML(typ="rt", pure=True)
     data: dict[str, Any] = (yaml.load(file.read_text("utf-8")) if file.exists() else None) or {}
-    known = data.setdefault("keys", [])
-    if not any(entry.get("id") == key.id for entry in known):
-        known.append({"id": str(key.id), "public": key.text, "comment": comment})
-    keys = data.setdefault("namespaces", {}).setdefault(scope, {}).setdefault("keys", [])
-    if key.id not in keys:
-        keys.append(str(key.id))
+    yield data
     scratch = file.with_suffix(".new")
     try:
         with scratch.open("w", encoding="utf-8") as out:

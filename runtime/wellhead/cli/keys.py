@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
+from wellhead.errors import Code, UsageError
 
 if TYPE_CHECKING:
     from wellhead.catalog.trust import Signer
+
+UNKNOWN_KEY = Code("WH-CLI-110", "A key was named that nobody knows here.")
 
 app = typer.Typer(no_args_is_help=True, help="Keys that sign releases.")
 
@@ -45,6 +49,32 @@ def new(
         else:
             out.print("Operators who trust it add to their trust.yaml:", markup=False)
             out.print(f'  keys: [{{id: "{made.public.id}", public: "{made.public.text}"}}]', markup=False)
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="ID|NAME", help="A key id, or the name of a pair kept here.")],
+    after: Annotated[
+        datetime | None,
+        typer.Option(help="What it signed before still counts; UTC. Leave it out for a key that was stolen."),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Let a key's signatures count no more on this host; every launch heeds it from now on."""
+    from wellhead import app as services
+    from wellhead.catalog import keys
+    from wellhead.catalog import trust as trusted
+
+    with services.opened(config) as host:
+        pairs = {name: public.id for name, public in keys.pairs(host.keys_folder).items()}
+        known = {signer.key.id for rule in host.trust.rules.values() for signer in rule.signers} | set(pairs.values())
+        key_id = pairs.get(key, keys.KeyId(key))
+        if key_id not in known:
+            raise UsageError(f"there is no key {key!r}", code=UNKNOWN_KEY, hint="`wellhead keys list` shows them")
+        file = host.settings.path(host.settings.trust)
+        trusted.revoke(file, key_id, None if after is None else after.replace(tzinfo=after.tzinfo or UTC))
+    what = "nothing it ever signed counts" if after is None else f"what it signs after {after.date()} does not count"
+    output.console().print(f"{key_id} is revoked in {file}: {what}", markup=False)
 
 
 @app.command("list")

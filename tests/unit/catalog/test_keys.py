@@ -1,6 +1,7 @@
 """Keys in files and the operator's trust.yaml."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,15 @@ def test_a_trust_file_that_does_not_add_up_is_refused(tmp_path: Path, text: str)
     file.write_text(text.replace("PUBLIC", key.text).replace("ID", f"'{key.id}'"))
     with pytest.raises(ConfigurationError):
         trust.load(file)
+
+
+@pytest.mark.parametrize("after", [None, datetime(2027, 1, 1, tzinfo=UTC)])
+def test_revoking_keeps_what_the_file_says_and_takes_the_word_away(tmp_path: Path, after: datetime | None) -> None:
+    file = tmp_path / "trust.yaml"
+    key = keys.new_pair(tmp_path, "k").public
+    trust.add(file, "dev", key, "laptop")
+    file.write_text(file.read_text() + "# the end\n")
+    trust.revoke(file, key.id, after)
+    (signer,) = trust.load(file).rules["dev"].signers
+    assert signer.revoked_from == (after or datetime.min.replace(tzinfo=UTC))
+    assert "# the end" in file.read_text()
