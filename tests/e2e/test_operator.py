@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,12 +83,18 @@ def test_an_approval_opens_a_host_until_it_is_taken_back(shipped: Project, tmp_p
     assert project.run("orders").error_code == "WH-RUN-082"
 
 
-def test_a_connection_goes_back_is_held_and_let_go(own: Project, tmp_path: Path) -> None:
-    newer = tmp_path / "generator"
+def _newer(folder: Path, version: str) -> Path:
+    """Return the generator's sources under another version."""
+    newer = folder / "generator"
     shutil.copytree(FIXTURES / "generator", newer)
     for name in ("manifest.yaml", "pyproject.toml"):
         file = newer / name
-        file.write_text(file.read_text().replace("1.0.0", "1.1.0"))
+        file.write_text(file.read_text().replace("1.0.0", version))
+    return newer
+
+
+def test_a_connection_goes_back_is_held_and_let_go(own: Project, tmp_path: Path) -> None:
+    newer = _newer(tmp_path, "1.1.0")
     own.connect("numbers", "dev/generator", [{"name": "rows", "mode": "incremental"}], config={"rows": 10})
     own.must("publish", newer)
     assert own.run("numbers").document["release"]["version"] == "1.1.0"
@@ -100,6 +107,35 @@ def test_a_connection_goes_back_is_held_and_let_go(own: Project, tmp_path: Path)
     own.must("hold", "release", "numbers")
     assert own.run("numbers").document["release"]["version"] == "1.1.0"
     assert own.count("numbers", "rows") == 10
+
+
+def test_a_state_that_moved_on_goes_back_and_exactly_what_was_announced_is_read_again(
+    own: Project, tmp_path: Path
+) -> None:
+    def read(rows: int) -> str:
+        own.connect("numbers", "dev/generator", [{"name": "rows", "mode": "incremental"}], config={"rows": rows})
+        outcome = own.run("numbers")
+        assert outcome.exit_code == 0, outcome.stderr
+        return str(outcome.document["release"]["version"])
+
+    newer = _newer(tmp_path, "1.1.0")
+    with (newer / "manifest.yaml").open("a") as manifest:
+        manifest.write("compatibility:\n  state: {writes: 2, reads: [1, 2]}\n")
+    code = newer / "wellhead_generator" / "connector.py"
+    code.write_text(
+        re.sub(r"(class Generator\(.*\n(?:    \"\"\".*\"\"\"\n)?)", r"\1\n    state_version = 2\n", code.read_text())
+    )
+    assert read(50) == "1.0.0"
+    own.must("publish", newer)
+    assert [read(80), read(100)] == ["1.1.0", "1.1.0"]
+    refused = own.call("rollback", "connection", "numbers", "--to", "1.0.0")
+    assert (refused.exit_code, refused.stderr.split()[0]) == (78, "WH-CAT-062")
+    assert "50 rows are read again" in refused.stderr
+    assert read(100) == "1.1.0"
+    [back] = _answer(own.call("rollback", "connection", "numbers", "--to", "1.0.0", "--state", "restore", "--json"))
+    assert [stream["rows_again"] for stream in back["restored"]] == [50]
+    assert read(100) == "1.0.0"
+    assert own.rows("numbers", "rows", "count(*), count(distinct _event_id), count(distinct id)") == [(150, 100, 100)]
 
 
 @contextmanager
