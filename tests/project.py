@@ -172,6 +172,14 @@ class Project:
         twin.configure(store={"path": str(self.root / ".wellhead" / "store")})
         return twin
 
+    def own_store(self) -> None:
+        """Publish to a store of one's own from now on, with all that the shared one has."""
+        shared = Path(YAML().load(self.root / "wellhead.yaml")["store"]["path"])
+        own = self.root / ".wellhead" / "store"
+        # Blobs never change and the index is replaced, so that links are as good as copies.
+        shutil.copytree(shared, own, copy_function=os.link)
+        self.configure(store={"path": str(own)})
+
 
 @dataclass(frozen=True, slots=True)
 class Warm(Project):
