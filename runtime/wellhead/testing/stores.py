@@ -201,7 +201,7 @@ class StoreSuite:
         """Neither too long, nor too short, nor other bytes; and it is not there afterwards."""
         shelf = opened.shelf(CONNECTOR)
         claimed = Descriptor(layout.LAYER, layout.digest_of(b"right"), 5)
-        for wrong in (b"wrong", b"right and more", b"righ"):
+        for wrong in (b"wrong", b"right and more", b"rig"):
             with pytest.raises(RefusedError) as caught:
                 shelf.adopt(claimed, given(wrong))
             assert caught.value.code.name == "WH-IMG-012"
