@@ -152,7 +152,7 @@ class Server:
         config = _validated(self._connector, credentials.config_json)
         secrets = Secrets({secret.name: secret.value for secret in credentials.secrets})
         with self._changed:
-            self._hidden |= {value for value in secrets.values() if len(value) >= 4}
+            self._hidden |= {each.value for each in credentials.secrets if not each.plain and len(each.value) >= 4}
         self._connector.hosts = credentials.hosts
         session = self._connector.authenticate(config, secrets)
         self._replace_session(session, context)

@@ -93,9 +93,12 @@ def leases_of(loan: Loan) -> dict[str, object]:
     }
 
 
-def secrets_of(values: Mapping[str, SecretValue]) -> tuple[Secret, ...]:
-    """Return lent values as the protocol carries them, by slot name."""
-    return tuple(Secret(slot, value.value, value.expires_at) for slot, value in sorted(values.items()))
+def secrets_of(values: Mapping[str, SecretValue], sensitive: frozenset[str]) -> tuple[Secret, ...]:
+    """Return lent values as the protocol carries them, by slot name, and which of them are no secrets."""
+    return tuple(
+        Secret(slot, value.value, value.expires_at, plain=slot not in sensitive)
+        for slot, value in sorted(values.items())
+    )
 
 
 @contextmanager
@@ -159,7 +162,11 @@ class _Keeper(threading.Thread):
         hide(self._here, values, self._sensitive)
         before = self._credentials
         self._credentials = Credentials(
-            before.config_json, secrets_of(values), before.hosts, before.probes, before.rotation + 1
+            before.config_json,
+            secrets_of(values, self._sensitive),
+            before.hosts,
+            before.probes,
+            before.rotation + 1,
         )
         self._session.authenticate(self._credentials)
         # Only now has every open unit moved over; revoking earlier would cut a query in two.

@@ -362,7 +362,7 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
         with here.timeline.step("launch"):
             started = scope.enter_context(launch.launched(here, plan, attachment))
             session = scope.enter_context(launch.spoken_to(here, plan, started))
-        credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets))
+        credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets, plan.sensitive))
         with here.timeline.step("authenticate"):
             progress.identity = session.authenticate(credentials)
         scope.enter_context(lend.kept(here, loan, session, credentials, plan.sensitive))

@@ -245,7 +245,7 @@ class Slot(Section):
     kind: Literal["identifier", "opaque", "password", "token", "private_key", "certificate"] = Field(
         "opaque", description="What it is."
     )
-    sensitive: bool = Field(True, description="Registered with the redactor.")
+    sensitive: bool = Field(True, description="Struck from logs and errors; false for a user name and the like.")
     required: bool = Field(True, description="A connection must give it.")
     min_length: int = Field(0, ge=0, le=65536, description="Shorter values are refused.")
     redact_pattern: str | None = Field(None, description="What else of its shape is struck from logs.")

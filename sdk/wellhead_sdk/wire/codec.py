@@ -170,7 +170,9 @@ def _credentials(value: m.Credentials) -> pb.AuthenticateRequest:
     return pb.AuthenticateRequest(
         config_json=value.config_json,
         secrets=[
-            pb.Secret(name=secret.name, value=secret.value, expires_at=_timestamp(secret.expires_at))
+            pb.Secret(
+                name=secret.name, value=secret.value, expires_at=_timestamp(secret.expires_at), plain=secret.plain
+            )
             for secret in value.secrets
         ],
         probes=value.probes,
@@ -184,7 +186,9 @@ def decode_credentials(data: bytes) -> m.Credentials:
     message = _parse(pb.AuthenticateRequest, data)
     return m.Credentials(
         config_json=message.config_json,
-        secrets=tuple(m.Secret(each.name, each.value, _datetime(each, "expires_at")) for each in message.secrets),
+        secrets=tuple(
+            m.Secret(each.name, each.value, _datetime(each, "expires_at"), each.plain) for each in message.secrets
+        ),
         hosts=tuple(m.OpenedHost(each.host, each.port, each.private) for each in message.hosts),
         probes=tuple(message.probes),
         rotation=message.rotation,

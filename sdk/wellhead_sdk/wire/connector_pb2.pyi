@@ -144,14 +144,16 @@ class DescribeResponse(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., connector_id: _Optional[str] = ..., version: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., max_parallel: _Optional[int] = ..., sdk: _Optional[str] = ...) -> None: ...
 
 class Secret(_message.Message):
-    __slots__ = ("name", "value", "expires_at")
+    __slots__ = ("name", "value", "expires_at", "plain")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: str
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    plain: bool
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., plain: _Optional[bool] = ...) -> None: ...
 
 class OpenedHost(_message.Message):
     __slots__ = ("host", "port", "private")

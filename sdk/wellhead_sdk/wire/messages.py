@@ -130,6 +130,8 @@ class Secret:
     name: str
     value: str = field(repr=False)
     expires_at: datetime | None = None
+    plain: bool = False
+    """Whether the manifest says that the slot holds no secret, such as a user name: messages may show the value."""
 
 
 @dataclass(frozen=True, slots=True)

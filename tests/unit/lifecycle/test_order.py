@@ -218,6 +218,24 @@ def test_a_secret_is_struck_from_what_the_run_tells(sealed: World, monkeypatch: 
     assert "tops3cret" not in report.error.message
 
 
+class Unknown(Generator):
+    """Knows nobody, and says whom."""
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> Any:
+        raise sdk.Auth(f"there is no role {secrets['token']}")
+
+
+@pytest.mark.parametrize(("sensitive", "said"), [((), "no role tops3cret"), (("token",), "no role •••")])
+def test_the_connector_is_told_which_slots_hold_no_secret(
+    sealed: World, monkeypatch: pytest.MonkeyPatch, sensitive: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset(sensitive))
+    sealed.connector = Unknown
+    report = sealed.run(sealed.connect(config={"rows": 1}))
+    assert report.error is not None
+    assert said in report.error.message
+
+
 def test_a_checkpoint_is_sent_only_for_what_the_registry_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.configure(commit={"max_bytes": 1})
     deliver, seen = Session.checkpoint, []

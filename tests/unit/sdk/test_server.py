@@ -516,6 +516,16 @@ def test_a_secret_in_an_error_never_leaves_the_connector(start: Start) -> None:
     assert "login with ••• failed" in str(caught.value)
 
 
+def test_a_user_name_that_is_no_secret_stands_in_an_error() -> None:
+    def refused() -> str:
+        raise sdk.Auth("role flights_ro may not log in with canary-secret")
+
+    lent = (m.Secret("username", "flights_ro", plain=True), m.Secret("password", "canary-secret"))
+    with talking(Fake(probes=lambda session: {"login": refused})) as session:
+        (probe,) = session.authenticate(m.Credentials("{}", lent)).probes
+        assert probe.detail == "role flights_ro may not log in with •••"
+
+
 @pytest.mark.parametrize(("number", "kind"), [(errno.EROFS, "local_state"), (errno.ENOSPC, "no_space")])
 def test_an_attempt_to_keep_local_state_is_reported(number: int, kind: str, start: Start) -> None:
     def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:

@@ -78,7 +78,7 @@ MESSAGES: dict[str, tuple[service.Method[Any, Any], str, st.SearchStrategy[Any]]
         st.builds(
             m.Credentials,
             texts,
-            tuples(st.builds(m.Secret, texts, texts, st.none() | times)),
+            tuples(st.builds(m.Secret, texts, texts, st.none() | times, st.booleans())),
             tuples(st.builds(m.OpenedHost, texts, small, st.booleans())),
             tuples(texts),
             small,
