@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class StandingRecord(_Record):
+    """What was said with a release's standing."""
+
+    since: date | None = Field(None, description="From which day on it counts.")
+    sunset: date | None = Field(None, description="Last day it should be run.")
+    replaced_by: str | None = Field(
+        None, min_length=1, max_length=256, description="A version, or another connector, to use instead."
+    )
+
+
 class ReleaseRecord(_Record):
     """One release, as the exporting registry knew it."""
 
@@ -46,6 +56,7 @@ class ReleaseRecord(_Record):
     published_at: AwareDatetime = Field(description="When it was published first.")
     status: Literal["active", "deprecated", "yanked", "blocked"] = Field(description="Its standing.")
     status_reason: str | None = Field(None, description="Why.")
+    status_details: StandingRecord | None = Field(None, description="Dates and replacement.")
 
 
 class ChannelRecord(_Record):
@@ -180,6 +191,9 @@ def _records(host: Host, releases: Sequence[Release]) -> Records:
                 published_at=release.published_at,
                 status=release.status,
                 status_reason=release.status_reason,
+                status_details=None
+                if release.status_details is None
+                else StandingRecord.model_validate(dict(release.status_details)),
             )
             for release in releases
         ),
@@ -244,6 +258,9 @@ def _register(host: Host, found: Layout, record: ReleaseRecord, release: Verifie
                 published_at=_past(record.published_at, host.clock.now()),
                 status=record.status,
                 status_reason=record.status_reason,
+                status_details=None
+                if record.status_details is None
+                else record.status_details.model_dump(mode="json", exclude_none=True),
             ),
         )
         if is_new:

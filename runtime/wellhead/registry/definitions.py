@@ -69,6 +69,7 @@ def register(tx: Transaction, release: Release) -> bool:
             published_at=release.published_at,
             status=release.status,
             status_reason=release.status_reason,
+            status_details=sa.null() if release.status_details is None else dict(release.status_details),
         )
     )
     return True

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId
 from wellhead.images import bundle, layout
 from wellhead.images.layout import Layout
-from wellhead.lifecycle import transfer
+from wellhead.lifecycle import standing, transfer
 from wellhead.lifecycle.host import Host
 from wellhead.registry import catalog_events, channels, definitions
 from wellhead.registry.database import Database
@@ -116,6 +117,28 @@ def test_an_import_gives_the_same_rows_names_and_channels(hosts: tuple[Host, Hos
         assert definitions.all_of(after) == definitions.all_of(before)
         assert [event.event for event in catalog_events.all_of(after, TINY)] == ["imported"] * 2
     assert there.layout().names() == here.layout().names()
+
+
+def test_an_import_keeps_until_when_a_release_may_be_run_and_what_replaces_it(
+    hosts: tuple[Host, Host], key: PrivateKey
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    publish(here, "1.1.0", key)
+    order = standing.Order(
+        TINY, "1.0.0", "deprecated", "tests", "it is slow", replaced_by="1.1.0", sunset=date(2027, 3, 31)
+    )
+    standing.declare(here.database, order, date(2027, 1, 1))
+    transfer.take_in(there, export(here, key), who="somebody")
+    with there.database.read() as tx:
+        assert definitions.get(tx, TINY, "1.0.0").status_details == {
+            "since": "2027-01-01",
+            "sunset": "2027-03-31",
+            "replaced_by": "1.1.0",
+        }
+        assert standing.told(definitions.get(tx, TINY, "1.0.0")) == (
+            "dev/tiny 1.0.0 is deprecated: it is slow; not to be run after 2027-03-31; use 1.1.0 instead"
+        )
 
 
 def test_an_import_again_changes_nothing(hosts: tuple[Host, Host], key: PrivateKey) -> None:
