@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,12 @@ class WellheadError(Exception):
         self.hint = hint
         self.place = place
         self.details = details
+
+    def reworded(self, message: str, hint: str | None, details: tuple[str, ...]) -> Self:
+        """Return the same error, of the same class and with all else it knows, in other words."""
+        other = type(self).__new__(type(self), message)
+        other.__dict__.update(self.__dict__, message=message, hint=hint, details=details)
+        return other
 
 
 class TransientError(WellheadError):

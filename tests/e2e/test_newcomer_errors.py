@@ -214,6 +214,16 @@ def test_a_host_the_connection_does_not_ask_for(project: Project) -> None:
     _assert_told(outcome, 2, "WH-CLI-072", HOST)
 
 
+def test_a_check_names_what_the_fence_denied(project: Project) -> None:
+    project.configure(network={"grants": []})
+    checked = project.call("connection", "check", "orders", "--json")
+    _assert_told(checked, 76, "WH-RUN-056", "network.grants")
+    (denied,) = json.loads(checked.stdout)["error"]["details"]
+    assert denied.startswith(f"the fence denied {HOST}:")
+    assert f" at {OUTSIDE}: " in denied
+    assert denied in checked.stderr
+
+
 def test_no_project_and_no_connection(project: Project, tmp_path: Path) -> None:
     _assert_told(Project(tmp_path).run("orders"), 78, "WH-CFG-001", "wellhead init")
     _assert_told(project.run("order"), 78, "WH-CFG-010", "orders")

@@ -10,19 +10,22 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json, Yes
-from wellhead.errors import Code, ConfigurationError, Place, UsageError
+from wellhead.errors import Code, ConfigurationError, Place, UsageError, WellheadError
 
 if TYPE_CHECKING:
     from wellhead.app import App
     from wellhead.catalog.policy import Moment
     from wellhead.connections import ConnectionFile
+    from wellhead.lifecycle.plan import Plan
     from wellhead.settings import Settings
+    from wellhead_sdk.wire.messages import Identity
 
 EXISTS = Code("WH-CLI-070", "A connection of that name exists already.")
 BAD_PAIR = Code("WH-CLI-071", "An argument is not of the form it has to be.")
 NOT_NEEDED = Code("WH-CLI-072", "A host was to be approved that the connection does not ask for.")
 NO_POLICY = Code("WH-CLI-074", "An approval names no policy that asks for one.")
 NOT_REMOVED = Code("WH-CLI-073", "A removal was not confirmed.")
+PROBES_FAILED = Code("WH-CLI-075", "What a connector tries at its source failed.")
 
 app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
 
@@ -136,30 +139,57 @@ def list_connections(config: Config = None, as_json: Json = False) -> None:
 @app.command()
 def check(connection: Connection, config: Config = None, as_json: Json = False) -> None:
     """Start the connector, deliver config and secrets, and say who we are at the source; commits nothing."""
-    from wellhead.cli.probe import probing
+    from wellhead.lifecycle.report import error_document, reported
 
-    with probing(connection, config) as (_, plan, _session, identity):
-        document = {
-            "connection": connection,
-            "release": {"id": plan.release.connector, "version": plan.release.version},
-            "identity": identity.identity,
-            "scopes": list(identity.scopes),
-            "probes": [output.plain(probe) for probe in identity.probes],
-        }
-    failed = [probe for probe in identity.probes if not probe.ok]
+    document: dict[str, Any] = {"connection": connection, "release": None, "identity": "", "scopes": [], "probes": []}
+    try:
+        _check(connection, config, document, as_json=as_json)
+    except WellheadError as error:
+        if as_json:
+            output.print_json({**document, "error": error_document(reported(error))})
+        raise
     if as_json:
-        output.print_json(document)
-    else:
-        out = output.console()
-        out.print(f"{connection}: {plan.release.connector} {plan.release.version}", markup=False)
-        if identity.identity:
-            out.print(f"  we are {identity.identity}", markup=False)
-        for probe in identity.probes:
-            mark = "ok  " if probe.ok else "FAIL"
-            out.print(f"  {mark} {probe.name}  {probe.detail}  ({probe.duration_ms} ms)", markup=False)
-        for rule in plan.policy.rules:
-            out.print(f"  may reach {rule.host}:{rule.port}", markup=False)
-    raise typer.Exit(78 if failed else 0)
+        output.print_json({**document, "error": None})
+
+
+def _check(connection: str, config: Path | None, document: dict[str, Any], *, as_json: bool) -> None:
+    """Fill ``document`` with what is found, and show it to a person.
+
+    Raises:
+        WellheadError: the connection cannot be opened, or a probe of its connector failed (WH-CLI-075).
+    """
+    from wellhead.cli.probe import asked
+    from wellhead.lifecycle import run as lifecycle
+    from wellhead.lifecycle.record import explained
+
+    with asked(connection, config) as (host, file, stop):
+        with lifecycle.probe(host, file, stop, lifecycle.Watch()) as (here, plan, _session, identity):
+            document["release"] = {"id": plan.release.connector, "version": plan.release.version}
+            document["identity"] = identity.identity
+            document["scopes"] = list(identity.scopes)
+            document["probes"] = [output.plain(probe) for probe in identity.probes]
+        if not as_json:
+            _show_check(connection, plan, identity)
+        failed = [probe.name for probe in identity.probes if not probe.ok]
+        if failed:
+            error = ConfigurationError(
+                f"failed at the source of {connection}: {', '.join(failed)}",
+                code=PROBES_FAILED,
+                hint=f"`wellhead runs logs {here.claim.run_id}` has what the connector said",
+            )
+            raise explained(here, error)
+
+
+def _show_check(connection: str, plan: Plan, identity: Identity) -> None:
+    out = output.console()
+    out.print(f"{connection}: {plan.release.connector} {plan.release.version}", markup=False)
+    if identity.identity:
+        out.print(f"  we are {identity.identity}", markup=False)
+    for probe in identity.probes:
+        mark = "ok  " if probe.ok else "FAIL"
+        out.print(f"  {mark} {probe.name}  {probe.detail}  ({probe.duration_ms} ms)", markup=False)
+    for rule in plan.policy.rules:
+        out.print(f"  may reach {rule.host}:{rule.port}", markup=False)
 
 
 @app.command()

@@ -14,8 +14,10 @@ from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
 
 if TYPE_CHECKING:
-    from wellhead.lifecycle.host import Run
+    from wellhead.connections import ConnectionFile
+    from wellhead.lifecycle.host import Host, Run
     from wellhead.lifecycle.plan import Plan
+    from wellhead.lifecycle.stop import Stop
     from wellhead.session.client import Session
     from wellhead_sdk.wire.messages import Identity
 
@@ -23,17 +25,26 @@ if TYPE_CHECKING:
 @contextmanager
 def probing(connection: str, config: Path | None) -> Iterator[tuple[Run, Plan, Session, Identity]]:
     """Open a connection as a probe, with signals that end it."""
+    from wellhead.lifecycle import run as lifecycle
+
+    with (
+        asked(connection, config) as (host, file, stop),
+        lifecycle.probe(host, file, stop, lifecycle.Watch()) as opened,
+    ):
+        yield opened
+
+
+@contextmanager
+def asked(connection: str, config: Path | None) -> Iterator[tuple[Host, ConnectionFile, Stop]]:
+    """Open the project and read a connection's file; signals set the ``Stop``."""
     from wellhead import app as services
     from wellhead import connections
     from wellhead.cli.run import stopping_on_signals
-    from wellhead.lifecycle import run as lifecycle
     from wellhead.lifecycle.stop import Stop
 
     stop = Stop()
     with stopping_on_signals(stop), services.opened(config) as host:
-        file = connections.load(host.settings, connection, os.environ)
-        with lifecycle.probe(host.host(), file, stop, lifecycle.Watch()) as opened:
-            yield opened
+        yield host.host(), connections.load(host.settings, connection, os.environ), stop
 
 
 def streams(

@@ -89,12 +89,10 @@ def _as_document(connection: str, logical_run_id: str | None, *, as_json: bool) 
         yield
     except WellheadError as error:
         if as_json:
-            from wellhead.lifecycle.report import ErrorReport, Report, Status
+            from wellhead.lifecycle.report import Report, Status, reported
 
-            place = None if error.place is None else str(error.place)
-            told = ErrorReport(str(error.code), error.category, error.message, error.hint, place, error.details)
             status = Status.REFUSED if isinstance(error, RefusedError) else Status.FAILED
-            report = Report("", logical_run_id, connection, status, error.exit_code, error=told)
+            report = Report("", logical_run_id, connection, status, error.exit_code, error=reported(error))
             output.print_json(report.document())
         raise
 

@@ -25,7 +25,7 @@ from wellhead.errors import (
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, StreamKey, StreamName, UnitKey
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
-from wellhead.lifecycle.report import ErrorReport, Report, Status, StreamReport, error_document
+from wellhead.lifecycle.report import ErrorReport, Report, Status, StreamReport, error_document, reported
 from wellhead.lifecycle.stop import Reason
 from wellhead.registry import egress_audit, run_state, runs
 from wellhead.registry.database import Database
@@ -196,6 +196,19 @@ def lasting(error: WellheadError, contacts: Sequence[egress_audit.Contact]) -> W
     )
 
 
+def explained(here: Run, error: WellheadError) -> WellheadError:
+    """Return the error of a probe as a run tells its own: by what the fence denied, and without secrets.
+
+    Only right once the probe's fence is down: what it saw is recorded then.
+    """
+    with here.host.database.read() as tx:
+        contacts = egress_audit.of_run(tx, here.claim.run_id)
+    if here.stop.reason is None:
+        error = lasting(error, contacts)
+    told = _with_denials(_reported(here, error), contacts)
+    return error.reworded(told.message, told.hint, told.details)
+
+
 def _judge(ending: Ending) -> tuple[Status, int, WellheadError | None]:
     error = ending.error
     if ending.stopped is Reason.FENCED:
@@ -256,14 +269,8 @@ def _shown(here: Run, state: bytes) -> str:
 def _reported(here: Run, error: WellheadError) -> ErrorReport:
     """Return an error as it may be shown: its text can quote what the connector said."""
     clean = here.redactor.text
-    return ErrorReport(
-        code=str(error.code),
-        category=error.category,
-        message=clean(error.message),
-        hint=None if error.hint is None else clean(error.hint),
-        place=None if error.place is None else str(error.place),
-        details=tuple(clean(detail) for detail in error.details),
-    )
+    hint = None if error.hint is None else clean(error.hint)
+    return reported(error.reworded(clean(error.message), hint, tuple(clean(detail) for detail in error.details)))
 
 
 def _with_denials(error: ErrorReport, contacts: Sequence[egress_audit.Contact]) -> ErrorReport:

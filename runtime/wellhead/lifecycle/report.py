@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wellhead.errors import WellheadError
 
 SCHEMA_VERSION = 1
 
@@ -106,6 +109,12 @@ class Report:
             "timings": {step: round(seconds, 4) for step, seconds in self.timings.items()},
             "error": error_document(self.error),
         }
+
+
+def reported(error: WellheadError) -> ErrorReport:
+    """Return an error as it is told."""
+    place = None if error.place is None else str(error.place)
+    return ErrorReport(str(error.code), error.category, error.message, error.hint, place, error.details)
 
 
 def error_document(error: ErrorReport | None) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ from wellhead.lifecycle import fence, launch, lend, recover, retry
 from wellhead.lifecycle.claim import AlreadyDoneError, Claim, HeldError, claimed, probing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan, freeze
-from wellhead.lifecycle.record import Ending, close, earlier, unrecorded
+from wellhead.lifecycle.record import Ending, close, earlier, explained, unrecorded
 from wellhead.lifecycle.report import Report, Status
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.lifecycle.timeline import Timeline
@@ -151,7 +151,7 @@ def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterato
     """Open a connection without ever committing, for ``connection check``, ``streams`` and ``preview``.
 
     Raises:
-        WellheadError: whatever keeps it from opening; the probe's row says so as well.
+        WellheadError: whatever keeps it from opening, told as a run tells it; the probe's row says so as well.
     """
     timeline = Timeline(host.clock, watch.step)
     settings = host.settings
@@ -169,7 +169,7 @@ def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterato
             is_told = True
         except WellheadError as failure:
             error, is_told = failure, True
-            raise
+            raise explained(here, failure) from failure
         finally:
             if not is_told:
                 # Whoever looked left in the middle, by Ctrl-C or by an error of his own: nothing succeeded.

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+import wellhead_sdk as sdk
+from tests.unit.lifecycle.conftest import World
+from wellhead import app as services
+from wellhead.cli import connection
+from wellhead.egress.network import AuditRecord
+from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import Code, ThrottledError, TransientError, WellheadError
 from wellhead.lifecycle.record import MAX_DENIALS, NOTHING_REACHED, _with_denials, lasting
 from wellhead.lifecycle.report import ErrorReport
 from wellhead.registry.egress_audit import Contact
+from wellhead_generator.connector import Generator
 
 ERROR = ErrorReport("WH-SES-040", "TRANSIENT", "server closed the connection", "see that the server runs", None)
 
@@ -64,3 +77,101 @@ def test_what_may_pass_by_itself_is_left_to_be_tried_again(
 def test_a_scan_of_many_hosts_is_not_listed_whole() -> None:
     many = [_contact(f"h{number}.test", "deny", "not_listed") for number in range(50)]
     assert len(_with_denials(ERROR, many).details) == MAX_DENIALS
+
+
+class Fencer:
+    """A fence that denied one connection."""
+
+    attachment = None
+
+    @contextmanager
+    def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Any]:
+        yield self
+
+    def problem(self) -> None:
+        return None
+
+    def close(self) -> list[AuditRecord]:
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        return [AuditRecord(at, "connect", "db.test", 5432, "10.0.0.7", False, "private", 0, 0, 1.0)]
+
+
+class Away(Generator):
+    """Whose line is closed by the fence."""
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> Any:
+        raise sdk.Transient("the server closed the connection")
+
+
+class Lame(Generator):
+    """Logs in, and reaches nothing afterwards."""
+
+    def probes(self, session: Any) -> dict[str, Callable[[], str]]:
+        def fail() -> str:
+            raise sdk.Transient("the server closed the connection")
+
+        return {"login": lambda: "as reader", "first page": fail}
+
+
+@pytest.fixture
+def denied(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A connection whose fence denies what it wants to reach."""
+    world.policy = Policy((Rule("db.test", 5432),))
+    world.fencer = Fencer()
+
+    @contextmanager
+    def opened(config: object) -> Iterator[Any]:
+        yield SimpleNamespace(settings=world.settings, host=world.host)
+
+    monkeypatch.setattr(services, "opened", opened)
+    return world
+
+
+def _checked(world: World, *options: str) -> Result:
+    world.connect(config={"rows": 1})
+    return CliRunner().invoke(connection.app, ["check", "flights", *options])
+
+
+def test_a_check_that_was_denied_says_what_the_run_would_say(denied: World) -> None:
+    denied.connector = Away
+    checked = _checked(denied)
+    told = denied.run(denied.connect(config={"rows": 1})).error
+    error = checked.exception
+    assert told is not None
+    assert isinstance(error, WellheadError)
+    assert told.details == ("the fence denied db.test:5432 at 10.0.0.7: private",)
+    assert (str(error.code), error.message, error.hint, error.details, error.exit_code) == (
+        told.code,
+        told.message,
+        told.hint,
+        told.details,
+        76,
+    )
+
+
+def test_the_document_of_a_check_holds_what_the_fence_denied(denied: World) -> None:
+    denied.connector = Away
+    document = json.loads(_checked(denied, "--json").stdout)
+    assert document["release"] is None
+    assert (document["error"]["code"], document["error"]["details"]) == (
+        NOTHING_REACHED.name,
+        ["the fence denied db.test:5432 at 10.0.0.7: private"],
+    )
+
+
+def test_what_was_denied_stands_with_a_probe_that_failed(denied: World) -> None:
+    denied.connector = Lame
+    checked = _checked(denied, "--json")
+    document = json.loads(checked.stdout)
+    assert isinstance(checked.exception, WellheadError)
+    assert checked.exception.exit_code == 78
+    assert [(probe["name"], probe["ok"]) for probe in document["probes"]] == [("login", True), ("first page", False)]
+    assert document["error"]["code"] == connection.PROBES_FAILED.name
+    assert "first page" in document["error"]["message"]
+    assert document["error"]["details"] == ["the fence denied db.test:5432 at 10.0.0.7: private"]
+
+
+def test_a_check_that_finds_all_well_has_no_error(denied: World) -> None:
+    document = json.loads(_checked(denied, "--json").stdout)
+    assert document["error"] is None
+    assert document["release"] == {"id": "dev/generator", "version": "1.0.0"}

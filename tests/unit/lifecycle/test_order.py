@@ -20,7 +20,9 @@ from wellhead.errors import AuthError, Code, RefusedError, TransientError, Wellh
 from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import launch, plan
+from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
+from wellhead.lifecycle.stop import Stop
 from wellhead.registry import revocations, runs, segments
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
@@ -216,6 +218,17 @@ def test_a_secret_is_struck_from_what_the_run_tells(sealed: World, monkeypatch: 
     assert report.exit_code == 77
     assert report.error is not None
     assert "tops3cret" not in report.error.message
+
+
+def test_a_secret_is_struck_from_what_a_probe_tells(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Session, credentials: object) -> None:
+        raise AuthError("the source does not know tops3cret", code=CODE)
+
+    monkeypatch.setattr(Session, "authenticate", refuse)
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    asked = lifecycle.probe(sealed.host(), sealed.connect(config={"rows": 1}), Stop(), lifecycle.Watch())
+    with pytest.raises(AuthError, match=r"does not know \*\*\*"), asked:
+        pytest.fail("it was let in")
 
 
 class Unknown(Generator):
