@@ -242,15 +242,28 @@ class Repository:
         return layout.descriptor(said)
 
     def tag(self, reference: str, content: bytes, media_type: str) -> bool:
-        """Put a manifest under a tag or its digest; say whether the registry itself lists what it refers to."""
-        answer = self._send(
-            "PUT",
-            f"/v2/{self._repository}/manifests/{reference}",
-            headers={"Content-Type": media_type},
-            body=Body.of(content),
-        )
-        answer.close()
-        return "OCI-Subject" in answer.headers
+        """Put a manifest under a tag or its digest; say whether the registry itself lists what it refers to.
+
+        Raises:
+            TransientError: WH-IMG-052, the registry goes on not to see a part.
+        """
+        for attempt in range(1, _UPLOADS + 1):
+            try:
+                answer = self._send(
+                    "PUT",
+                    f"/v2/{self._repository}/manifests/{reference}",
+                    headers={"Content-Type": media_type},
+                    body=Body.of(content),
+                )
+            except TransientError as error:
+                # A part that somebody else uploads at this moment can be out of sight although ours was accepted.
+                if error.code != transport.PART_UNSEEN or attempt == _UPLOADS:
+                    raise
+                self._pause(transport.backoff(attempt))
+            else:
+                answer.close()
+                return "OCI-Subject" in answer.headers
+        raise AssertionError("the last attempt returns or raises")
 
     def tags(self) -> list[str]:
         """Return every tag."""

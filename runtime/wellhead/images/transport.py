@@ -33,6 +33,7 @@ CLEAR_TEXT = Code("WH-IMG-042", "The address of a registry would carry passwords
 NO_TLS = Code("WH-IMG-043", "The TLS certificate of a registry was not accepted.")
 REQUEST_REFUSED = Code("WH-IMG-044", "A registry refused a request.")
 BAD_ANSWER = Code("WH-IMG-045", "A registry answered something no registry answers.")
+PART_UNSEEN = Code("WH-IMG-052", "A registry does not see a part of a manifest that it was given before.")
 
 #: Connect and read, in seconds.
 _TIMEOUT_S = (5.0, 60.0)
@@ -137,7 +138,7 @@ class Transport:
             once: do not try again; for the steps of an upload that is begun anew as a whole.
 
         Raises:
-            TransientError: WH-IMG-040, no answer or 5xx, after all attempts.
+            TransientError: WH-IMG-040, no answer or 5xx, after all attempts; WH-IMG-052, it does not see a part.
             ThrottledError: WH-IMG-040, the registry asks to come back later than we wait.
             AuthError: WH-IMG-041.
             ConfigurationError: the certificate is not accepted (WH-IMG-043), or refused (044), or no registry (045).
@@ -262,6 +263,12 @@ class Transport:
                 f"{method} {shown(url)}: the registry does not let {who} do this ({status}{said})",
                 code=LOGIN_REFUSED,
                 hint="check username and password_file of the store in wellhead.yaml, and what the account may do",
+            )
+        if "MANIFEST_BLOB_UNKNOWN" in said:
+            raise TransientError(
+                f"{method} {shown(url)}: the registry does not see what this refers to ({status}{said})",
+                code=PART_UNSEEN,
+                hint="publish again; if it stays so, look at the registry's storage",
             )
         raise ConfigurationError(
             f"{method} {shown(url)}: the registry refused it ({status}{said})",

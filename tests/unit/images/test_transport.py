@@ -297,3 +297,20 @@ def test_an_uploads_place_elsewhere_gets_the_bytes_and_not_the_password() -> Non
     assert server.seen[-1] == ("POST", "/v2/p/dev/tiny/blobs/uploads/", BASIC)
     digest = layout.digest_of(b"content")
     assert elsewhere.seen == [("PUT", f"/upload/1?state=s&digest={digest}", None)]
+
+
+def test_a_part_that_is_out_of_sight_for_a_moment_stops_no_publisher() -> None:
+    """As a registry answers while another publisher uploads the same blob."""
+    unseen = Answer(400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}')
+    with scripted(Answer(404), unseen, unseen, Answer(201)) as server:
+        store = opened(server)
+        store.shelf(ConnectorId("dev/tiny")).put(b"{}", layout.MANIFEST)
+        store.close()
+    assert [method for method, *_ in server.seen] == ["HEAD", "PUT", "PUT", "PUT"]
+    with scripted(Answer(404), unseen) as server:
+        store = opened(server)
+        with pytest.raises(TransientError) as caught:
+            store.shelf(ConnectorId("dev/tiny")).put(b"{}", layout.MANIFEST)
+        store.close()
+    assert caught.value.code.name == "WH-IMG-052"
+    assert len(server.seen) == 5
