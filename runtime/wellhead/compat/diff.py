@@ -556,7 +556,7 @@ def _columns(was: Stream, now: Stream, name: str, place: Path) -> Iterator[Chang
     if isinstance(old, dict) and isinstance(new, dict):
         yield from schema.compare(old, new, schema.Subject("read", "stream.column", name, here, name))
     elif old != new:
-        # A file's content is no part of the manifest: what cannot be compared is not proved to be the same.
+        # Of a manifest that was read without its folder only the file's name is known: nothing proves them the same.
         severity: Severity = "minor" if old is None else "major"
         told = f"stream {name}: its schema is " + ("gone" if new is None else "new" if old is None else "another")
         yield Change("stream.schema", here, words(old), words(new), severity, told, stream=name)

@@ -44,6 +44,7 @@ MIGRATIONS = Code("WH-MAN-019", "The config's migrations have a gap.")
 NOT_IN_EGRESS = Code("WH-MAN-020", "A URL names a host that no egress entry opens.")
 UNUSED_VARIABLE = Code("WH-MAN-021", "A variable is used nowhere.")
 NOT_REVIEWED = Code("WH-MAN-022", "A certified connector has no review.")
+STREAM_SCHEMA = Code("WH-MAN-141", "A stream's schema is not usable.")
 NOT_PLAIN = Code("WH-MAN-023", "The release's id or version is not on a line of its own.")
 
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
@@ -312,6 +313,23 @@ def _streams(manifest: Manifest) -> Iterator[_Found]:
             yield _Found(SYNC_MODE, (*path, "sync_modes"), f"{name}: incremental needs a cursor", "add cursor.field")
 
 
+def _columns(manifest: Manifest) -> Iterator[_Found]:
+    import jsonschema
+
+    for index, stream in enumerate(manifest.streams):
+        if isinstance(stream.schema_, dict):
+            try:
+                jsonschema.Draft202012Validator.check_schema(stream.schema_)
+            except jsonschema.SchemaError as error:
+                at = ".".join(str(part) for part in error.absolute_path)
+                yield _Found(
+                    STREAM_SCHEMA,
+                    ("streams", index, "schema", *error.absolute_path),
+                    f"{stream.name or stream.pattern}: {at or 'the schema'}: {error.message}",
+                    "mend it: it has to be a JSON Schema of draft 2020-12",
+                )
+
+
 def _config(manifest: Manifest) -> Iterator[_Found]:
     import jsonschema
 
@@ -459,6 +477,7 @@ RULES: tuple[Callable[[Manifest], Iterator[_Found]], ...] = (
     _variables,
     _slots,
     _streams,
+    _columns,
     _config,
     _compatibility,
     _support,

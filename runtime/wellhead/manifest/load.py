@@ -1,16 +1,26 @@
-"""A manifest as bytes, as a document with line numbers, and as a model; the three always travel together."""
+"""A manifest as bytes, as a document with line numbers, and as a model; the three always travel together.
+
+A stream's schema may stand in a file beside the manifest. Document and model hold what is in it: a release carries its
+streams' schemas, and two releases are compared by them and not by names of files.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from wellhead import documents
+from wellhead.documents import Document
+from wellhead.errors import Code, ConfigurationError
 from wellhead.manifest.model import Manifest
 
 FILE_NAME = "manifest.yaml"
+
+BAD_SCHEMA_FILE = Code("WH-MAN-140", "The file with a stream's schema is not usable.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +41,56 @@ class LoadedManifest:
 
 
 def load(path: Path) -> LoadedManifest:
-    """Read a manifest file, or the ``manifest.yaml`` of a connector's folder.
+    """Read a manifest file, or the ``manifest.yaml`` of a connector's folder, with the schema files it names.
 
     Raises:
-        ConfigurationError: unreadable, no YAML, or not of the right shape (WH-DOC-…), with every mistake and its line.
+        ConfigurationError: unreadable, no YAML, or not of the right shape (WH-DOC-…), with every mistake and its line;
+            a schema file lies outside the manifest's folder or holds no schema (WH-MAN-140).
     """
     file = path / FILE_NAME if path.is_dir() else path
     document = documents.read(file)
-    return _loaded(file.read_bytes(), document)
+    documents.validate(Manifest, document)
+    return _loaded(file.read_bytes(), _with_schemas(document, file.parent))
 
 
 def parse(content: bytes, file: str = FILE_NAME) -> LoadedManifest:
-    """Turn bytes into a manifest; raises like `load`."""
+    """Turn bytes into a manifest, which names schema files where it does; raises like `load`."""
     return _loaded(content, documents.parse(content, file))
 
 
-def _loaded(content: bytes, document: documents.Document) -> LoadedManifest:
+def _loaded(content: bytes, document: Document) -> LoadedManifest:
     manifest = documents.validate(Manifest, document)
     return LoadedManifest(manifest, hashlib.sha256(content).hexdigest(), content, document)
+
+
+def _with_schemas(document: Document, folder: Path) -> Document:
+    """Return a document of the right shape with the content of every schema file in the place of its name."""
+    streams = [
+        {**stream, "schema": _schema(document, number, stream["schema"], folder)}
+        if isinstance(stream.get("schema"), str)
+        else stream
+        for number, stream in enumerate(document.data.get("streams") or ())
+    ]
+    return replace(document, data={**document.data, "streams": streams}) if streams else document
+
+
+def _schema(document: Document, stream: int, name: str, folder: Path) -> Mapping[str, Any]:
+    path = folder / name
+    if folder.resolve() not in path.resolve().parents:
+        raise _unusable(document, stream, f"{name} lies outside the manifest's folder")
+    found = documents.read(path).data
+    if not isinstance(found, dict):
+        raise _unusable(document, stream, f"{name} holds no object")
+    return found
+
+
+def _unusable(document: Document, stream: int, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        why,
+        code=BAD_SCHEMA_FILE,
+        hint="name a JSON or YAML file with one JSON Schema, beside manifest.yaml or below it",
+        place=document.place(("streams", stream, "schema")),
+    )
 
 
 def from_canonical_json(content: bytes) -> Manifest:
@@ -57,5 +99,5 @@ def from_canonical_json(content: bytes) -> Manifest:
     Raises:
         ConfigurationError: it is not of the right shape for this version of the program (WH-DOC-003).
     """
-    document = documents.Document("the release's manifest", json.loads(content), {})
+    document = Document("the release's manifest", json.loads(content), {})
     return documents.validate(Manifest, document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from semver import Version
 
-from tests.unit.compat.test_diff import EGRESS, EXAMPLE, PROPERTIES, changed, manifest
+from tests.unit.compat.test_diff import ACCOUNTS, EGRESS, EXAMPLE, PROPERTIES, changed, manifest
 from wellhead.compat import judge
 from wellhead.compat.change import SEVERITIES, Severity
 from wellhead.errors import ConfigurationError
@@ -153,3 +154,22 @@ def test_the_previous_release_is_the_highest_below_that_promised_something(
     version: str, published: list[str], expected: str | None
 ) -> None:
     assert judge.previous(version, published) == expected
+
+
+def test_schema_files_are_compared_by_what_is_in_them(tmp_path: Path) -> None:
+    def written(folder: Path, version: str, file: str, columns: dict[str, Any]) -> load.LoadedManifest:
+        data = changed((("metadata", "version"), version), ((*ACCOUNTS, "schema"), file))
+        folder.mkdir()
+        (folder / file).write_text(json.dumps({"type": "object", "properties": columns}))
+        (folder / "manifest.yaml").write_text(json.dumps(data, indent=1))
+        return load.load(folder)
+
+    identity = {"id": {"type": "integer"}}
+    was = written(tmp_path / "was", "1.4.2", "accounts.json", identity)
+    # As the catalog keeps it: without the folder.
+    kept = load.from_canonical_json(was.canonical_json())
+    renamed = written(tmp_path / "renamed", "1.4.3", "columns.json", identity)
+    assert judge.judge(kept, renamed).changes == ()
+    gone = judge.judge(kept, written(tmp_path / "gone", "1.4.3", "accounts.json", {}))
+    assert [(change.kind, change.severity) for change in gone.changes] == [("stream.column.removed", "major")]
+    assert {finding.code.name for finding in gone.findings} == {"WH-CMP-001"}

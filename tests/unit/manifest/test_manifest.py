@@ -93,6 +93,47 @@ def test_mistakes_are_told_together_with_their_lines(tmp_path: Path) -> None:
     assert "capabilities.deletes" in told
 
 
+def with_schema_file(folder: Path, name: str) -> Path:
+    text = EXAMPLE.read_text()
+    assert "  - name: accounts\n" in text
+    file = folder / "manifest.yaml"
+    file.write_text(text.replace("  - name: accounts\n", f"  - name: accounts\n    schema: {name}\n"))
+    return file
+
+
+@pytest.mark.parametrize("written", ['{"type": "object"}', "type: object  # as YAML"])
+def test_a_release_carries_what_is_in_the_schema_files_it_names(tmp_path: Path, written: str) -> None:
+    file = with_schema_file(tmp_path, "schemas/accounts")
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas/accounts").write_text(written)
+    loaded = load.load(file)
+    assert loaded.content == file.read_bytes()
+    assert loaded.manifest.streams[0].schema_ == {"type": "object"}
+    assert load.from_canonical_json(loaded.canonical_json()) == loaded.manifest
+    assert codes(loaded) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("outside/../../accounts.json", "WH-MAN-140"),
+        ("link.json", "WH-MAN-140"),
+        ("list.json", "WH-MAN-140"),
+        ("missing.json", "WH-DOC-001"),
+        ("/etc/hostname", "WH-MAN-140"),
+    ],
+)
+def test_a_schema_file_lies_beside_the_manifest_and_holds_a_schema(tmp_path: Path, name: str, code: str) -> None:
+    folder = tmp_path / "connector"
+    (folder / "outside").mkdir(parents=True)
+    (tmp_path / "accounts.json").write_text("{}")
+    (folder / "link.json").symlink_to(tmp_path / "accounts.json")
+    (folder / "list.json").write_text("[]")
+    with pytest.raises(ConfigurationError) as caught:
+        load.load(with_schema_file(folder, name))
+    assert caught.value.code.name == code
+
+
 @pytest.mark.parametrize("version", ["1.4", "v1.4.2", "1.4.2+build", "01.0.0", ""])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -149,6 +190,7 @@ ENTRY = ("network", "egress", 1)
         ([(("streams", 0, "sync_modes"), ["cdc"])], "WH-MAN-008"),
         ([(("streams", 0, "cursor"), ...)], "WH-MAN-008"),
         ([(("streams", 1), {"name": "accounts"})], "WH-MAN-009"),
+        ([(("streams", 0, "schema"), {"properties": ["id"]})], "WH-MAN-141"),
         ([(("config", "schema", "additionalProperties"), True)], "WH-MAN-010"),
         ([(("config", "schema", "properties", "page_size", "type"), "intger")], "WH-MAN-010"),
         ([(("config", "schema", "properties", "page_size", "default"), 501)], "WH-MAN-010"),
