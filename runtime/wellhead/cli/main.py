@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("verify", "verify", "Check a release from the trusted key to the last byte."),
     "inspect": ("verify", "inspect", "Say what is in a release, who made it and what it promises."),
     "catalog": ("catalog", "app", "The releases we know."),
+    "lock": ("lock", "lock", "Write down what every connection gets, or check that it is still so."),
     "channel": ("channel", "app", "Offer releases in channels, to all or to a growing share."),
     "policy": ("policy", "app", "What governs releases and connections."),
     "mirror": ("transfer", "mirror", "Copy releases from one store to another."),

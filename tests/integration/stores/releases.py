@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from wellhead.manifest import load
 MANIFEST = Path(__file__).parents[2] / "images/tiny/manifest.yaml"
 
 
-def publish(folder: Path, connector: str, version: str, key: PrivateKey, into: Store) -> build.Built:
+def publish(
+    folder: Path,
+    connector: str,
+    version: str,
+    key: PrivateKey,
+    into: Store,
+    platforms: Sequence[str] = ("linux/amd64",),
+) -> build.Built:
     """Assemble a release in a folder of its own, sign it, and send it to a store as publishing does."""
     text = (
         MANIFEST.read_text()
@@ -31,7 +39,8 @@ def publish(folder: Path, connector: str, version: str, key: PrivateKey, into: S
     tar.seek(0)
     packed = layer.pack(tar, folder / "layer.tar.gz")
     parts = [sbom.Component("pypi", "tiny", version)]
-    built = build.assemble(loaded, {"linux/amd64": build.Stack([packed])}, parts, provenance.Making(), local)
+    stacks = {platform: build.Stack([packed]) for platform in platforms}
+    built = build.assemble(loaded, stacks, parts, provenance.Making(), local)
     verify.attach(local, order.statement_of(built, datetime.now(UTC)), key)
     size = len(local.get(built.index_digest, "the index"))
     local.name(verify.release_name(built.connector, version), layout.Descriptor(layout.INDEX, built.index_digest, size))
