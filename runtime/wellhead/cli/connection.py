@@ -233,9 +233,11 @@ def approve(
 
 
 def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: str, *, revoke: bool) -> None:
+    from wellhead.ids import ConnectorId
     from wellhead.lifecycle.plan import examine
     from wellhead.registry import approvals
 
+    connector = ConnectorId(file.connection.connector)
     name, wanted = file.connection.name, [_host_and_port(text) for text in hosts]
     asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
     for pair in wanted:
@@ -251,7 +253,7 @@ def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: st
             if revoke:
                 approvals.revoke(tx, file.key, known, port)
             else:
-                approvals.approve(tx, file.key, known, port, who=output.who(), reason=reason)
+                approvals.approve(tx, file.key, connector, known, port, who=output.who(), reason=reason)
     output.console().print(f"{'closed' if revoke else 'opened'} {', '.join(hosts)} for {name}", markup=False)
 
 

@@ -231,7 +231,7 @@ def _plan(host: Host, file: ConnectionFile, decision: Decision, release: Verifie
     config, profile = config_of(host.settings, file, manifest)
     egress = render_egress(manifest, config)
     with host.database.read() as tx:
-        approved = approvals.active(tx, file.key)
+        approved = approvals.active(tx, file.key, release.connector)
     policy = _policy(host.settings, connection, egress, frozenset(approved), profile)
     _require_approvals(connection.name, policy)
     return Plan(

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from wellhead.ids import ConnectionKey
+from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.registry.database import Transaction
 from wellhead.registry.tables import approvals as table
 from wellhead.registry.tables import belongs_to, key_values
@@ -16,8 +16,9 @@ from wellhead.registry.tables import belongs_to, key_values
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Leave for exactly one rendered host and port."""
+    """Leave for exactly one rendered host and port, and for one connector; None where that was not written down."""
 
+    connector_id: ConnectorId | None
     host: str
     port: int
     who: str
@@ -26,20 +27,35 @@ class Approval:
     revoked_at: datetime | None
 
 
-def approve(tx: Transaction, connection: ConnectionKey, host: str, port: int, *, who: str, reason: str) -> bool:
-    """Open one host and port; say whether that is new."""
-    if (host, port) in active(tx, connection):
+def approve(
+    tx: Transaction,
+    connection: ConnectionKey,
+    connector_id: ConnectorId,
+    host: str,
+    port: int,
+    *,
+    who: str,
+    reason: str,
+) -> bool:
+    """Open one host and port for a connection as long as it uses this connector; say whether that is new."""
+    if (host, port) in active(tx, connection, connector_id):
         return False
     tx.execute(
         sa.insert(table).values(
-            **key_values(connection), host=host, port=port, who=who, reason=reason, approved_at=tx.time()
+            **key_values(connection),
+            connector_id=connector_id,
+            host=host,
+            port=port,
+            who=who,
+            reason=reason,
+            approved_at=tx.time(),
         )
     )
     return True
 
 
 def revoke(tx: Transaction, connection: ConnectionKey, host: str, port: int) -> bool:
-    """Close one host and port again; say whether it was open."""
+    """Close one host and port again, for whichever connector they were opened; say whether they were."""
     result = tx.execute(
         sa.update(table)
         .where(
@@ -53,10 +69,12 @@ def revoke(tx: Transaction, connection: ConnectionKey, host: str, port: int) -> 
     return result.rowcount > 0
 
 
-def active(tx: Transaction, connection: ConnectionKey) -> dict[tuple[str, int], Approval]:
-    """Return what is open now, by host and port."""
+def active(tx: Transaction, connection: ConnectionKey, connector_id: ConnectorId) -> dict[tuple[str, int], Approval]:
+    """Return what is open now, by host and port; what was opened for another connector is closed to this one."""
     return {
-        (approval.host, approval.port): approval for approval in history(tx, connection) if approval.revoked_at is None
+        (approval.host, approval.port): approval
+        for approval in history(tx, connection)
+        if approval.revoked_at is None and approval.connector_id == connector_id
     }
 
 
@@ -67,4 +85,4 @@ def history(tx: Transaction, connection: ConnectionKey) -> list[Approval]:
 
 
 def _approval(row: sa.Row[Any]) -> Approval:
-    return Approval(row.host, row.port, row.who, row.reason, row.approved_at, row.revoked_at)
+    return Approval(row.connector_id, row.host, row.port, row.who, row.reason, row.approved_at, row.revoked_at)

@@ -106,7 +106,7 @@ def onboard(
     ``highest_epoch`` is the highest one its runs ever had, 0 where it never ran: a connection that was removed and
     comes back goes on counting, so that no epoch is given twice (invariant 7).
 
-    A different connector under the same name loses hold, resolution and approvals, which were about the other one.
+    A different connector under the same name loses hold, resolution and agreed surface, which were about the other one.
     """
     said = {
         "connector_id": connector_id,

@@ -204,6 +204,8 @@ approvals = Table(
     Column("reason", Text, nullable=False),
     Column("approved_at", Utc, nullable=False),
     Column("revoked_at", Utc),
+    # Empty in rows of before migration 0005.
+    Column("connector_id", String),
     Index(None, "tenant_id", "project_id", "connection"),
 )
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 import wellhead_sdk as sdk
-from tests.unit.lifecycle.conftest import MANIFEST, World
+from tests.parts import ROOT
+from tests.unit.lifecycle.conftest import MANIFEST, NO_CHOICE, World
 from wellhead.catalog.verify import OTHER_STARTED, VerifiedRelease
 from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
@@ -23,7 +24,8 @@ from wellhead.lifecycle import launch, plan
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
 from wellhead.lifecycle.stop import Stop
-from wellhead.registry import revocations, runs, segments
+from wellhead.manifest.load import load as load_manifest
+from wellhead.registry import approvals, revocations, runs, segments
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
 from wellhead.sinks.base import Segment
@@ -332,6 +334,28 @@ def test_a_host_that_is_not_approved_refuses_the_run() -> None:
         plan._require_approvals("flights", Policy((Rule("db.example", 5432, approved=False),)))
     assert caught.value.code == plan.NEEDS_APPROVAL
     assert "wellhead connection approve flights db.example:5432" in (caught.value.hint or "")
+
+
+def test_a_host_approved_for_another_connector_refuses_the_run(world: World) -> None:
+    manifest = load_manifest(ROOT / "connectors" / "postgres" / "manifest.yaml")
+    connector = ConnectorId(manifest.manifest.metadata.id)
+    release = VerifiedRelease(connector, "1.0.0", Digest("sha256:1"), manifest.manifest, manifest.sha256, {}, ())
+    file = world.connect(
+        connector=connector,
+        config={"host": "db.example", "database": "x"},
+        secrets={slot: f"env://{slot.upper()}" for slot in ("username", "password")},
+    )
+
+    def approve(other: ConnectorId) -> None:
+        with world.database.transaction() as tx:
+            approvals.approve(tx, file.key, other, "db.example", 5432, who="op", reason="asked for")
+
+    approve(ConnectorId("dev/generator"))
+    with pytest.raises(RefusedError, match=r"db\.example:5432"):
+        plan._plan(world.host(), file, NO_CHOICE, release, "linux/amd64")
+    approve(connector)
+    planned = plan._plan(world.host(), file, NO_CHOICE, release, "linux/amd64")
+    assert [(rule.host, rule.approved) for rule in planned.policy.rules] == [("db.example", True)]
 
 
 def test_an_image_that_was_not_signed_is_refused() -> None:

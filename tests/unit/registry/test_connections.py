@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from wellhead.errors import ConfigurationError, TransientError
-from wellhead.ids import Digest, RunId
+from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.registry import approvals, connections
 from wellhead.registry.connections import Holder, Lease
 from wellhead.registry.database import Database
+from wellhead.registry.migrations import upgrade
 
 from .conftest import KEY, LATER
 
@@ -210,13 +213,44 @@ def test_a_connection_is_bound_to_the_place_it_was_written_to(onboarded: Databas
         assert connections.get(tx, KEY).sink_id == "elsewhere"
 
 
+POSTGRES, OTHER = ConnectorId("wellhead/postgres"), ConnectorId("dev/other")
+
+
 def test_an_approval_opens_exactly_one_host_and_port_until_revoked(onboarded: Database) -> None:
     with onboarded.transaction() as tx:
-        assert approvals.approve(tx, KEY, "db.example.com", 5432, who="op", reason="ticket 7")
-        assert not approvals.approve(tx, KEY, "db.example.com", 5432, who="op", reason="again")
-        assert set(approvals.active(tx, KEY)) == {("db.example.com", 5432)}
+        assert approvals.approve(tx, KEY, POSTGRES, "db.example.com", 5432, who="op", reason="ticket 7")
+        assert not approvals.approve(tx, KEY, POSTGRES, "db.example.com", 5432, who="op", reason="again")
+        assert set(approvals.active(tx, KEY, POSTGRES)) == {("db.example.com", 5432)}
         assert approvals.revoke(tx, KEY, "db.example.com", 5432)
         assert not approvals.revoke(tx, KEY, "db.example.com", 5432)
-        assert approvals.active(tx, KEY) == {}
-        assert approvals.approve(tx, KEY, "db.example.com", 5432, who="op", reason="once more")
+        assert approvals.active(tx, KEY, POSTGRES) == {}
+        assert approvals.approve(tx, KEY, POSTGRES, "db.example.com", 5432, who="op", reason="once more")
         assert [approval.reason for approval in approvals.history(tx, KEY)] == ["ticket 7", "once more"]
+
+
+def test_a_host_opened_for_one_connector_is_closed_to_another(onboarded: Database) -> None:
+    with onboarded.transaction() as tx:
+        approvals.approve(tx, KEY, POSTGRES, "db.example.com", 5432, who="op", reason="ticket 7")
+        assert approvals.active(tx, KEY, OTHER) == {}
+        assert approvals.approve(tx, KEY, OTHER, "db.example.com", 5432, who="op", reason="ticket 8")
+        assert [approval.reason for approval in approvals.active(tx, KEY, OTHER).values()] == ["ticket 8"]
+        assert approvals.revoke(tx, KEY, "db.example.com", 5432)
+        assert (approvals.active(tx, KEY, POSTGRES), approvals.active(tx, KEY, OTHER)) == ({}, {})
+
+
+def test_an_approval_of_before_connectors_were_written_down_counts_for_none(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/registry.db")
+    with database.transaction() as tx:
+        upgrade.to("0004", tx._connection)
+        tx.execute(
+            sa.text(
+                "insert into approvals (tenant_id, project_id, connection, host, port, who, reason, approved_at)"
+                " values ('default', 'default', 'flights', 'db.example.com', 5432, 'op', 'ticket 7', '2026-01-02')"
+            )
+        )
+    assert database.migrate()
+    with database.read() as tx:
+        assert approvals.active(tx, KEY, POSTGRES) == {}
+        (told,) = approvals.history(tx, KEY)
+    database.close()
+    assert (told.host, told.reason, told.connector_id) == ("db.example.com", "ticket 7", None)
