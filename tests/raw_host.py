@@ -55,14 +55,15 @@ class Host:
             f"unix:{socket}",
             options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
         )
-        grpc.channel_ready_future(self._channel).result(DEADLINE_S)
 
     def close(self) -> None:
         """Hang up."""
         self._channel.close()
 
     def _ask(self, method: service.Method[Any, Any], request: Any) -> Any:
-        answer = service.stub(self._channel, method)(method.encode_request(request), timeout=DEADLINE_S)
+        call = service.stub(self._channel, method)
+        # grpc's own way of waiting until a channel is ready looks five times a second, and as long at the end.
+        answer = call(method.encode_request(request), timeout=DEADLINE_S, wait_for_ready=True)
         return method.decode_response(answer)
 
     def describe(self) -> m.Description:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 #: What the programs below spend their start on; a name that is missing here costs time and nothing else.
 IMPORTED = (
+    "tests.bare",
     "tests.warm",
     "google_crc32c",
     "grpc",
