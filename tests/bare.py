@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 
 
 class _WithoutPandas:
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if fullname == "pandas":
             raise ModuleNotFoundError("an image has no pandas", name=fullname)
         return None
