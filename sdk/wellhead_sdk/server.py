@@ -450,11 +450,13 @@ def _validated(connector: Connector, config_json: str) -> Any:
     try:
         return type(connector).Config.model_validate_json(config_json or "{}")
     except ValidationError as exc:
-        fields = {".".join(map(str, each["loc"])) or "config": each["msg"] for each in exc.errors(include_input=False)}
+        mistakes = [(".".join(map(str, each["loc"])), each) for each in exc.errors(include_input=False)]
+        lacking = ", ".join(name for name, each in mistakes if each["type"] == "missing")
+        wrong = ", ".join(dict.fromkeys(name or "its whole" for name, each in mistakes if each["type"] != "missing"))
+        said = [f"lacks {lacking}"] * bool(lacking) + [f"is wrong in {wrong}"] * bool(wrong)
         raise Configuration(
-            f"the configuration has {len(fields)} wrong {'field' if len(fields) == 1 else 'fields'}: "
-            f"{', '.join(fields)}",
-            fields=fields,
+            f"the connection's config {', and '.join(said)}",
+            fields={name or "config": each["msg"] for name, each in mistakes},
             reason="invalid_config",
             hint="correct the connection's config",
         ) from None

@@ -555,7 +555,22 @@ def test_every_wrong_field_of_the_config_is_told_at_once_without_its_value() -> 
     with talking(Configured()) as session, pytest.raises(ConfigurationError) as caught:
         session.authenticate(m.Credentials('{"port": "canary"}'))
     assert [detail.split(":")[0] for detail in caught.value.details] == ["host", "port"]
+    assert "the connection's config lacks host, and is wrong in port" in caught.value.message
     assert "canary" not in str(caught.value) + str(caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("{}", "the connection's config lacks host"),
+        ('{"host": 1}', "the connection's config is wrong in host"),
+        ("[]", "the connection's config is wrong in its whole"),
+    ],
+)
+def test_what_a_connection_lacks_is_not_called_wrong(config: str, says: str) -> None:
+    with talking(Configured()) as session, pytest.raises(ConfigurationError) as caught:
+        session.authenticate(m.Credentials(config))
+    assert caught.value.message == f"{says} (invalid_config)"
 
 
 def test_a_missing_secret_is_a_configuration_error() -> None:
