@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from semver import Version
 
-from wellhead.compat import schema
+from wellhead.compat import migration, schema
 from wellhead.compat.change import SEVERITIES, Change, Path, Severity, words
 from wellhead.compat.surface import TLS, covers_host
 from wellhead.errors import ConfigurationError
@@ -26,7 +26,6 @@ from wellhead.manifest.model import (
     AuthMethod,
     Egress,
     Manifest,
-    Migration,
     Slot,
     Stream,
     Variable,
@@ -424,8 +423,8 @@ def _config(was: Manifest, now: Manifest) -> Iterator[Change]:
         severity: Severity = "minor" if after > before else "major"
         told = f"config version was {before} and is {after}"
         yield Change("config.version", place, before, after, severity, told)
+    yield from migration.migrations(was.config, now.config)
     steps = {(step.from_, step.to): step for step in now.config.migrations}
-    yield from _migrations(was, steps)
     way = [steps.get((version, version + 1)) for version in range(before, after)]
     if None in way:
         told = f"no migration leads from config version {before} to {after}"
@@ -434,48 +433,9 @@ def _config(was: Manifest, now: Manifest) -> Iterator[Change]:
     subject = schema.Subject("written", "config.property", "config", ("config", "schema"))
     for step in way:
         if step is not None:
-            old, told_of = _migrated(old, step, now)
+            old, told_of = migration.migrated(old, step, now.config)
             yield from told_of
     yield from schema.compare(old, now.config.schema_, subject)
-
-
-def _migrations(was: Manifest, steps: Mapping[tuple[int, int], Migration]) -> Iterator[Change]:
-    place: Path = ("config", "migrations")
-    known = {(step.from_, step.to): step for step in was.config.migrations}
-    for key in dict.fromkeys((*known, *steps)):
-        name = f"the migration from config version {key[0]} to {key[1]}"
-        if key not in steps:
-            yield Change("config.migration.removed", place, key, None, "major", f"{name} is gone")
-        elif key not in known:
-            yield Change("config.migration.added", place, None, key, "minor", f"{name} is new")
-        elif known[key] != steps[key]:
-            yield Change("config.migration.changed", place, key, key, "major", f"{name} does something else")
-
-
-def _migrated(was: Mapping[str, Any], step: Migration, now: Manifest) -> tuple[dict[str, Any], list[Change]]:
-    """Return the schema as a migration leaves the configs that fitted it, and what the migration did."""
-    place: Path = ("config", "schema", "properties")
-    properties, required = dict(was.get("properties", {})), list(was.get("required", ()))
-    told = []
-    for old, new in step.rename.items():
-        if old in properties:
-            properties[new] = properties.pop(old)
-            required = [new if name == old else name for name in required]
-            sentence = f"config.{old} is called {new}; the migration renames it"
-            told.append(Change("config.property.renamed", (*place, new), old, new, "minor", sentence))
-    for name in step.remove:
-        if name in properties:
-            del properties[name]
-            required = [other for other in required if other != name]
-            sentence = f"config.{name} is gone; the migration drops it"
-            told.append(Change("config.property.dropped", place, name, None, "minor", sentence))
-    for name, value in step.set.items():
-        if name not in properties and name in now.config.properties:
-            properties[name] = now.config.properties[name]
-            required += [name] if name in now.config.schema_.get("required", ()) else []
-            sentence = f"config.{name} is new; the migration sets it to {words(value)}"
-            told.append(Change("config.property.set", (*place, name), None, value, "minor", sentence))
-    return {**was, "properties": properties, "required": required}, told
 
 
 def _streams(was: Manifest, now: Manifest) -> Iterator[Change]:

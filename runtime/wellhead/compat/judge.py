@@ -6,12 +6,14 @@ minor number makes one, and in 0.0.x every number. A prerelease is judged as the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from semver import Version
 
+from wellhead.compat import migration
 from wellhead.compat.change import SEVERITIES, Change, Severity, worst
 from wellhead.compat.diff import diff
 from wellhead.errors import Code, ConfigurationError
@@ -23,6 +25,8 @@ TOO_SMALL = Code("WH-CMP-001", "A version says less than what changed behind it.
 OTHER_CONNECTOR = Code("WH-CMP-002", "Manifests of two connectors are compared.")
 NOT_NEWER = Code("WH-CMP-003", "A changed manifest has no newer version.")
 UNDESCRIBED = Code("WH-CMP-004", "A breaking change is not described for the people it concerns.")
+UNMIGRATED = Code("WH-CMP-005", "A change of the config schema leaves configs behind without a migration.")
+UNKNOWN = Code("WH-CMP-006", "A migration speaks of a parameter that no config before it could have.")
 
 #: First word of a change's kind → what may mend a connection it breaks; kinds that are not here ask for nothing.
 _MENDS: dict[str, tuple[str, ...]] = {
@@ -68,7 +72,8 @@ def judge(was: Manifest, now: LoadedManifest) -> Verdict:
     bump = step(was.metadata.version, manifest.metadata.version)
     # A step that is too small comes first: with the change taken back there would be nothing to describe.
     described = _described(now, changes) if bump == "major" else ()
-    findings = tuple(chain(_version(was, now, changes, bump), described))
+    migrated = _migrated(was, now, changes) if bump is not None else ()
+    findings = tuple(chain(_version(was, now, changes, bump), migrated, described))
     return Verdict(was.metadata.version, changes, needed, bump, findings)
 
 
@@ -118,6 +123,33 @@ def _version(
             told = f"{change.sentence}: {change.severity} since {old}, and {new} is a {bump} step"
             hint = f"raise metadata.version to {wanted(old, change.severity)}, or take the change back"
             yield Finding(TOO_SMALL, "error", now.document.place(change.place), told, hint)
+
+
+def _migrated(was: Manifest, now: LoadedManifest, changes: Iterable[Change]) -> Iterator[Finding]:
+    """Ask for a migration where a config of the earlier release says what the schema no longer takes."""
+    config = now.manifest.config
+    before, after = was.config.version, config.version
+    place = now.document.place(("config", "migrations"))
+    for change in changes:
+        if not migration.is_owed(change, was.config, config):
+            continue
+        if after <= before:
+            told = f"{change.sentence}, and config.version is still {after}"
+            hint = f"raise config.version to {before + 1} and write a migration from {before}, or take the change back"
+            yield Finding(UNMIGRATED, "error", now.document.place(change.place), told, hint)
+        elif change.kind.endswith((".removed", ".enum")):
+            told = f"{change.sentence}, and no migration to config version {after} says what becomes of it"
+            yield Finding(UNMIGRATED, "error", place, told, "rename or remove it there, or map its values")
+    schema: Mapping[str, Any] = was.config.schema_
+    for step in sorted(config.migrations, key=lambda step: step.from_):
+        if step.from_ < before:
+            continue
+        for name in migration.unknown(schema, step):
+            told = (
+                f"the migration from config version {step.from_} speaks of {name}: no config before it could say that"
+            )
+            yield Finding(UNKNOWN, "error", place, told, f"name a parameter of {was.metadata.version}'s config.schema")
+        schema, _ = migration.migrated(schema, step, config)
 
 
 def _described(now: LoadedManifest, changes: Iterable[Change]) -> Iterator[Finding]:

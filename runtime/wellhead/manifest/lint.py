@@ -19,7 +19,8 @@ from semver import Version
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.manifest import egress, patterns
 from wellhead.manifest.load import LoadedManifest
-from wellhead.manifest.model import CLASSIFICATIONS, Classification, Egress, Manifest
+from wellhead.manifest.migrate import written
+from wellhead.manifest.model import CLASSIFICATIONS, Classification, Config, Egress, Manifest, Migration, parameter
 from wellhead.manifest.versions import Range
 
 OPEN_VARIABLE = Code("WH-MAN-001", "A ${config.x} in an egress host is not closed.")
@@ -40,12 +41,13 @@ NO_TLS = Code("WH-MAN-015", "An entry asks for a TLS protocol without TLS.")
 TYPE_RULE = Code("WH-MAN-016", "The manifest does not fit its type.")
 SLOW_PATTERN = Code("WH-MAN-017", "A pattern may take very long.")
 LIFECYCLE = Code("WH-MAN-018", "The lifecycle contradicts the deprecation.")
-MIGRATIONS = Code("WH-MAN-019", "The config's migrations have a gap.")
+MIGRATIONS = Code("WH-MAN-019", "The config's migrations do not lead from each version to the next.")
 NOT_IN_EGRESS = Code("WH-MAN-020", "A URL names a host that no egress entry opens.")
 UNUSED_VARIABLE = Code("WH-MAN-021", "A variable is used nowhere.")
 NOT_REVIEWED = Code("WH-MAN-022", "A certified connector has no review.")
 STREAM_SCHEMA = Code("WH-MAN-141", "A stream's schema is not usable.")
 NOT_PLAIN = Code("WH-MAN-023", "The release's id or version is not on a line of its own.")
+MIGRATED = Code("WH-MAN-024", "A migration of the config cannot do what it says.")
 
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
 _TLS_PROTOCOLS = ("https", "wss", "ldaps", "ftps", "amqps", "rediss")
@@ -367,15 +369,106 @@ def _config(manifest: Manifest) -> Iterator[_Found]:
                 yield _Found(
                     CONFIG_SCHEMA, (*path, "default"), f"the default breaks its own schema: {broken.message}", "mend it"
                 )
-    reached = {(step.from_, step.to) for step in manifest.config.migrations}
-    for version in range(1, manifest.config.version):
-        if (version, version + 1) not in reached:
-            yield _Found(
-                MIGRATIONS,
-                ("config", "migrations"),
-                f"no migration leads from config version {version} to {version + 1}",
-                "add one, or start again at version 1",
-            )
+    yield from _migrations(manifest)
+
+
+def _migrations(manifest: Manifest) -> Iterator[_Found]:
+    """Check that one step leads from each version to the next, and that each speaks of what is there."""
+    steps, version = manifest.config.migrations, manifest.config.version
+    at: Path = ("config", "migrations")
+    pairs = Counter((step.from_, step.to) for step in steps)
+    for before in range(1, version):
+        if (before, before + 1) not in pairs:
+            told = f"no migration leads from config version {before} to {before + 1}"
+            yield _Found(MIGRATIONS, at, told, "add one, or start again at version 1")
+    for index, step in enumerate(steps):
+        told = f"a migration from config version {step.from_} to {step.to}"
+        if step.to != step.from_ + 1 or step.to > version:
+            hint = f"write one from each version to the next, up to config.version, which is {version}"
+            yield _Found(MIGRATIONS, (*at, index), f"{told} is no step on the way", hint)
+        elif pairs[step.from_, step.to] > 1:
+            yield _Found(MIGRATIONS, (*at, index), f"{told} stands there twice", "make one of them")
+    ordered = sorted(enumerate(steps), key=lambda item: item[1].from_)
+    for place, (index, step) in enumerate(ordered):
+        later = [other for _, other in ordered[place + 1 :]]
+        yield from _of_one_step(step, (*at, index))
+        yield from _what_comes(manifest.config, step, later, (*at, index))
+        yield from _what_goes(manifest.config, step, later, (*at, index))
+
+
+def _of_one_step(step: Migration, path: Path) -> Iterator[_Found]:
+    """Find what a migration says twice, or against itself: its result would depend on an order nobody sees."""
+    for what, names in (("taken away", [*step.rename, *step.remove]), ("put", [*step.rename.values(), *step.set])):
+        for name in sorted(names):
+            others = [other for other in names if other.startswith(f"{name}.")]
+            if others or names.count(name) > 1:
+                told = f"{others[0]} is {what} with {name}" if others else f"{name} is {what} twice"
+                yield _Found(MIGRATED, path, told, "say each parameter once")
+                break
+    for name in sorted(set(step.remove) & {*step.rename.values(), *step.set}):
+        yield _Found(
+            MIGRATED, (*path, "remove"), f"{name} is removed and put by one migration", "leave out one of both"
+        )
+    for name, pairs in step.map.items():
+        if name in step.rename and name not in step.rename.values():
+            told = f"{name} is called {step.rename[name]} by the time values are mapped"
+            yield _Found(MIGRATED, (*path, "map", name), told, "name the parameter as the migration leaves it")
+        if len({written(pair.from_) for pair in pairs}) < len(pairs):
+            yield _Found(MIGRATED, (*path, "map", name), f"a value of {name} is mapped twice", "say each value once")
+    for name in (*step.rename.values(), *step.set):
+        if any(word in name.lower() for word in _SECRET_WORDS):
+            told = f"{name} looks like a secret, and config is stored and shown"
+            yield _Found(SECRET_IN_CONFIG, path, told, "make it a slot under secrets.slots")
+
+
+def _what_comes(config: Config, step: Migration, later: list[Migration], path: Path) -> Iterator[_Found]:
+    """Find names a migration leaves behind that the schema does not know, and values that do not fit it."""
+    values = [(name, [value]) for name, value in step.set.items()]
+    values += [(name, [pair.to for pair in pairs]) for name, pairs in step.map.items()]
+    for name in dict.fromkeys((*step.rename.values(), *step.map, *step.set)):
+        last = _called(name, later)
+        if last is not None and parameter(config.schema_, last) is None:
+            called = f", which is called {last} in the end" if last != name else ""
+            told = f"the migration to config version {step.to} speaks of {name}{called}: the schema has none such"
+            yield _Found(MIGRATED, path, told, "name a parameter of config.schema")
+    for name, given in values:
+        last = _called(name, later)
+        schema = None if last is None else parameter(config.schema_, last)
+        if schema is None or any(_called(name, later[:at]) in other.map for at, other in enumerate(later)):
+            continue
+        for value in given:
+            if not _fits(value, schema):
+                told = f"the migration to config version {step.to} gives {name} {value!r}, which its schema refuses"
+                yield _Found(MIGRATED, path, told, "write a value that fits")
+
+
+def _what_goes(config: Config, step: Migration, later: list[Migration], path: Path) -> Iterator[_Found]:
+    """Find names a migration takes away that are in the schema all the same."""
+    back = {name for one in (step, *later) for name in (*one.rename.values(), *one.set)}
+    for name in (*step.rename, *step.remove):
+        is_back = any(other == name or other.startswith(f"{name}.") for other in back)
+        if not is_back and parameter(config.schema_, name, open_ones=False) is not None:
+            told = f"the migration to config version {step.to} takes {name} away, and the schema still has it"
+            yield _Found(MIGRATED, path, told, "take it out of config.schema, or out of the migration")
+
+
+def _called(name: str, later: list[Migration]) -> str | None:
+    """Return what a parameter is called after further migrations; None where one of them removes it."""
+    for step in later:
+        for old, new in step.rename.items():
+            if name == old or name.startswith(f"{old}."):
+                name = new + name[len(old) :]
+                break
+        if any(name == gone or name.startswith(f"{gone}.") for gone in step.remove):
+            return None
+    return name
+
+
+def _fits(value: Any, schema: dict[str, Any]) -> bool:
+    import jsonschema
+
+    fits: bool = jsonschema.Draft202012Validator(schema).is_valid(value)
+    return fits
 
 
 def _compatibility(manifest: Manifest) -> Iterator[_Found]:

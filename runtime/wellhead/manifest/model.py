@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import semver
@@ -16,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+#: A parameter of a config, with dots into objects.
+Parameter = Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
 Classification = Literal["public", "internal", "confidential", "restricted"]
 #: Lowest first; a stream's may not stand after its connector's.
 CLASSIFICATIONS: tuple[Classification, ...] = ("public", "internal", "confidential", "restricted")
@@ -263,14 +266,30 @@ class Secrets(Section):
     slots: dict[Slug, Slot] = Field(default_factory=dict, description="Name → what it is.")
 
 
+class Mapped(Section):
+    """One value of a parameter before and after a migration."""
+
+    from_: Any = Field(alias="from", description="Value before; a text that plainly is it counts as well.")
+    to: Any = Field(description="Value after.")
+
+
 class Migration(Section):
-    """How a config of an earlier version becomes one of the next."""
+    """How a config of an earlier version becomes one of the next; done in the order of these keys.
+
+    A parameter is named from the top, with dots into objects: ``server.host``. What a config does not say stays unsaid,
+    but for `set`.
+    """
 
     from_: int = Field(alias="from", ge=1, description="Version before.")
     to: int = Field(ge=2, description="Version after.")
-    rename: dict[str, str] = Field(default_factory=dict, description="Old name → new name.")
-    remove: tuple[str, ...] = Field((), description="Names that are gone.")
-    set: dict[str, Any] = Field(default_factory=dict, description="Name → value where none is given.")
+    rename: dict[Parameter, Parameter] = Field(
+        default_factory=dict, description="Old name → new name, all at once; into another object it is a move."
+    )
+    map: dict[Parameter, tuple[Mapped, ...]] = Field(
+        default_factory=dict, description="New name → [{from, to}]; a value that is not listed stays."
+    )
+    remove: tuple[Parameter, ...] = Field((), description="Names that are gone.")
+    set: dict[Parameter, Any] = Field(default_factory=dict, description="New name → value where none is given.")
 
 
 class Config(Section):
@@ -289,6 +308,23 @@ class Config(Section):
         """The schema of each top-level parameter."""
         found = self.schema_.get("properties", {})
         return {name: schema for name, schema in found.items() if isinstance(schema, dict)}
+
+
+def parameter(schema: Mapping[str, Any], name: str, *, open_ones: bool = True) -> dict[str, Any] | None:
+    """Return the schema of one parameter, named with dots into objects; None where a config may not have it.
+
+    Within an object whose properties are not all listed, nothing is known of a parameter: its schema is empty, or None
+    without ``open_ones``.
+    """
+    for part in name.split("."):
+        found = schema.get("properties", {}).get(part)
+        if isinstance(found, dict):
+            schema = found
+        else:
+            is_object = "object" in schema.get("type", "object")
+            is_open = is_object and (found is not None or schema.get("additionalProperties", True) is not False)
+            return {} if open_ones and is_open else None
+    return dict(schema)
 
 
 class Cursor(Section):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from semver import Version
 
-from tests.unit.compat.test_diff import ACCOUNTS, EGRESS, EXAMPLE, PROPERTIES, changed, manifest
+from tests.unit.compat.test_diff import ACCOUNTS, EGRESS, EXAMPLE, PROPERTIES, SCHEMA, changed, manifest
 from wellhead.compat import judge
 from wellhead.compat.change import SEVERITIES, Severity
 from wellhead.errors import ConfigurationError
@@ -91,11 +91,11 @@ def test_the_right_step_has_no_findings() -> None:
 
 def test_behind_a_leading_zero_the_minor_number_breaks() -> None:
     was = changed(version("0.4.2"), (("compatibility", "breaking"), []), (("compatibility", "rollback_floor"), "0.1.0"))
-    gone = changed(((*PROPERTIES, "label"), ...), base=was)
+    gone = changed((("taxonomy", "method"), "bulk"), base=was)
     ((code, message),) = told(changed(version("0.4.3"), base=gone), was)
     assert (code, message) == (
         "WH-CMP-001",
-        "config.label is gone: major since 0.4.2, and 0.4.3 is a minor step",
+        "taxonomy.method was rest and is bulk: major since 0.4.2, and 0.4.3 is a minor step",
     )
     assert [code for code, _ in told(changed(version("0.5.0"), base=gone), was)] == ["WH-CMP-004"]
 
@@ -119,8 +119,69 @@ BREAKING = {"version": "2.0.0", "summary": "label went", "action": "reconfigure"
     ],
 )
 def test_a_breaking_change_is_described_with_what_to_do(entries: list[Any], is_enough: bool) -> None:
-    now = changed(version("2.0.0"), ((*PROPERTIES, "label"), ...), (("compatibility", "breaking"), entries))
+    shorter = {"type": "string", "maxLength": 8}
+    now = changed(version("2.0.0"), ((*PROPERTIES, "label"), shorter), (("compatibility", "breaking"), entries))
     assert ([code for code, _ in told(now)] == []) is is_enough
+
+
+VERSION_3 = (("config", "version"), 3)
+REGION = (*PROPERTIES, "region")
+
+
+def migration(**operations: Any) -> tuple[tuple[str | int, ...], Any]:
+    return ("config", "migrations", "+"), {"from": 2, "to": 3, **operations}
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([((*PROPERTIES, "label"), ...)], ["WH-CMP-005"]),
+        ([(REGION, {"type": "string", "enum": ["eu"]})], ["WH-CMP-005"]),
+        ([(REGION, {"type": "integer"})], ["WH-CMP-005"]),
+        ([((*SCHEMA, "required"), ["region", "start_date", "label"])], ["WH-CMP-005"]),
+        # Whoever leaves it out, or stays below, is as well off as before; the step is described, and that is all.
+        ([((*PROPERTIES, "page_size", "maximum"), 100)], []),
+        ([((*PROPERTIES, "label"), ...), VERSION_3, migration()], ["WH-CMP-005"]),
+        ([(REGION, {"type": "string", "enum": ["eu"]}), VERSION_3, migration()], ["WH-CMP-005"]),
+        ([((*PROPERTIES, "label"), ...), VERSION_3, migration(remove=["label"])], []),
+        ([((*SCHEMA, "required"), ["region", "start_date", "label"]), VERSION_3, migration()], []),
+        ([VERSION_3, migration(remove=["nothing"])], ["WH-CMP-006"]),
+        ([VERSION_3, migration(rename={"nothing": "label"})], ["WH-CMP-006"]),
+        ([VERSION_3, migration(map={"nothing": []})], ["WH-CMP-006"]),
+        ([VERSION_3, migration(remove=["nested.width"])], []),
+    ],
+)
+def test_what_configs_say_is_not_dropped_without_a_word(steps: list[Any], expected: list[str]) -> None:
+    now = changed(version("2.0.0"), *steps, (("compatibility", "breaking"), [BREAKING]))
+    assert [code for code, _ in told(now)] == expected
+
+
+def test_a_migration_makes_a_breaking_change_a_small_one() -> None:
+    properties = {name: rule for name, rule in EXAMPLE["config"]["schema"]["properties"].items() if name != "label"}
+    properties |= {
+        "region": {"type": "string", "enum": ["europe", "us"]},
+        "nested": {
+            "type": "object",
+            "properties": {"depth": {"type": "integer", "default": 3}, "label": {"type": "string"}},
+        },
+        "page_size": {"type": "integer", "minimum": 1, "maximum": 500, "default": 500},
+    }
+    operations = {
+        "rename": {"label": "nested.label"},
+        "map": {"region": [{"from": "eu", "to": "europe"}]},
+        "set": {"page_size": 200},
+    }
+    now = changed(version("1.5.0"), VERSION_3, migration(**operations), (PROPERTIES, properties))
+    assert told(now) == []
+    assert "WH-CMP-001" in [code for code, _ in told(changed((("config", "version"), 2), base=now))]
+
+
+def test_a_change_that_owes_a_migration_says_what_to_write() -> None:
+    now = changed(version("2.0.0"), ((*PROPERTIES, "label"), ...), (("compatibility", "breaking"), [BREAKING]))
+    (finding,) = verdict(now).findings
+    assert finding.message == "config.label is gone, and config.version is still 2"
+    assert finding.hint == "raise config.version to 3 and write a migration from 2, or take the change back"
+    assert finding.place.field == "config.schema.properties.label"
 
 
 @pytest.mark.parametrize(("streams", "is_enough"), [([], True), (["accounts"], True), (["deals"], False)])

@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 Step = tuple[tuple[str | int, ...], Any]
+#: The one migration of the example, as an operation among others.
+STEP = ("config", "migrations", 0)
 
 
 def changed(*steps: Step) -> load.LoadedManifest:
@@ -32,6 +34,8 @@ def changed(*steps: Step) -> load.LoadedManifest:
             at = at[key]
         if value is ...:
             del at[last]
+        elif path == STEP:
+            at[last] = {"from": 1, "to": 2, **value}
         else:
             at[last] = value
     yaml, text = YAML(typ="safe", pure=True), io.BytesIO()
@@ -202,6 +206,24 @@ ENTRY = ("network", "egress", 1)
         ([(("secrets", "slots", "client_secret", "redact_pattern"), "(a+)+")], "WH-MAN-017"),
         ([(("support", "lifecycle"), "deprecated")], "WH-MAN-018"),
         ([(("config", "version"), 3)], "WH-MAN-019"),
+        ([(("config", "version"), 1)], "WH-MAN-019"),
+        ([(("config", "migrations"), [{"from": 1, "to": 2}, {"from": 1, "to": 2}])], "WH-MAN-019"),
+        ([(("config", "migrations"), [{"from": 1, "to": 3}])], "WH-MAN-019"),
+        ([(STEP, {"rename": {"datacenter": "place"}})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"datacenter": "region.name"}})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"label": "region"}})], "WH-MAN-024"),
+        ([(STEP, {"remove": ["nested"]})], "WH-MAN-024"),
+        ([(STEP, {"remove": ["nested.depth"]})], "WH-MAN-024"),
+        ([(STEP, {"set": {"place": "eu"}})], "WH-MAN-024"),
+        ([(STEP, {"set": {"region": "mars"}})], "WH-MAN-024"),
+        ([(STEP, {"map": {"place": [{"from": 1, "to": 2}]}})], "WH-MAN-024"),
+        ([(STEP, {"map": {"region": [{"from": "earth", "to": "mars"}]}})], "WH-MAN-024"),
+        ([(STEP, {"map": {"region": [{"from": 1, "to": "eu"}, {"from": "1", "to": "us"}]}})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"zone": "region"}, "map": {"zone": [{"from": 1, "to": "eu"}]}})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"zone": "region", "place": "region"}})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"zone": "region"}, "remove": ["zone.name"]})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"zone": "region"}, "remove": ["region"]})], "WH-MAN-024"),
+        ([(STEP, {"rename": {"token": "old_token"}})], "WH-MAN-011"),
         ([(("auth", "methods", 0, "token_url"), "https://else.example/token")], "WH-MAN-020"),
         ([(("compliance", "reviewed"), ...)], "WH-MAN-022"),
         ([(("taxonomy", "type"), "database")], "WH-MAN-016"),
@@ -211,6 +233,31 @@ ENTRY = ("network", "egress", 1)
 )
 def test_each_disagreement_is_found(steps: list[Step], code: str) -> None:
     assert code in codes(changed(*steps))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"rename": {"datacenter": "region"}},
+        {"rename": {"depth": "nested.depth"}},
+        {"rename": {"server.region": "region"}, "remove": ["server.port"]},
+        {"rename": {"region": "label", "label": "region"}},
+        {"map": {"region": [{"from": "europe", "to": "eu"}, {"from": "america", "to": "us"}]}},
+        {"remove": ["verbose"], "set": {"region": "eu", "nested.depth": 2}},
+    ],
+)
+def test_a_migration_that_leads_to_the_schema_is_in_order(step: dict[str, Any]) -> None:
+    assert codes(changed((STEP, step))) == []
+
+
+def test_a_name_is_followed_through_the_migrations_after_it() -> None:
+    first = {"from": 1, "to": 2, "rename": {"datacenter": "place"}, "set": {"verbose": True, "mode": 3}}
+    second = {"from": 2, "to": 3, "rename": {"place": "region"}, "remove": ["verbose"]}
+    version = (("config", "version"), 3)
+    (finding,) = lint.lint(changed(version, (("config", "migrations"), [first, second])))
+    assert finding.message == "the migration to config version 2 speaks of mode: the schema has none such"
+    later = second | {"rename": {"place": "region", "mode": "ratio"}}
+    assert codes(changed(version, (("config", "migrations"), [second | later, first]))) == []
 
 
 @pytest.mark.parametrize(
