@@ -135,6 +135,11 @@ demo: ## A real table into Bronze through a sealed connector, start to end; FOLD
 image: venv ## Build one connector's image; NAME=postgres
 	@wellhead build "connectors/$(NAME)"
 
+.PHONY: release
+release: venv ## Publish one connector and write its record under manifests/; NAME=csv-file, CONFIG=FILE where no wellhead.yaml is here
+	@wellhead publish "connectors/$(or $(NAME),$(error which one? NAME=csv-file))" \
+	  --record "$(or $(INTO),manifests)" $(if $(CONFIG),--config "$(CONFIG)")
+
 .PHONY: conform
 conform: venv ## Run the SDK's conformance suite against a connector in its built image; NAME=csv-file
 	@$(PYTEST) tests/conformance -k "$(or $(subst -,,$(NAME)),$(error which one? NAME=csv-file, or NAME=generator))"

@@ -36,6 +36,10 @@ def publish(
         str | None,
         typer.Option("--image", metavar="IMAGE", help="Publish this image, built with the connector's Dockerfile."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="DIR", help="Write its release record and channel into this folder, for Git."),
+    ] = None,
     platform: Platforms = None,
     sdk: Sdk = None,
     config: Config = None,
@@ -61,6 +65,7 @@ def publish(
             valid_for=None if valid_for is None else _age(valid_for),
             clock=host.clock,
             who=output.who(),
+            records=record,
         )
         done = order.publish(here, folder, channel, image)
     release = done.release
@@ -76,6 +81,7 @@ def publish(
                 "channel_moved": done.points_channel,
                 "new": done.checked is not None,
                 "probe": output.plain(done.checked),
+                "record": None if done.record is None else str(done.record),
                 "warnings": [finding.message for finding in done.warnings],
                 "policies": [{"policy": one.policy.name, "message": one.message} for one in done.policies],
             }
@@ -96,6 +102,8 @@ def publish(
             out.print(f"    beyond that it needs one: {done.checked.stopped_by}", markup=False)
     if done.points_channel:
         out.print(f"  channel {channel} points to it", markup=False)
+    if done.record is not None:
+        out.print(f"  recorded in {done.record}", markup=False)
 
 
 def _age(text: str) -> timedelta:

@@ -1,7 +1,7 @@
 """The order of a release, which nothing else knows.
 
     lint → diff → policies → assemble → check the image → sign → verify as a run would → name in the store → send to
-    the registry that is the store of others → register → point a channel
+    the registry that is the store of others → register → point a channel → write the record that goes into Git
 
 Until it is named and registered nobody can resolve it; what was put into the store before is only bytes without a name.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from wellhead.catalog import policy, verify
+from wellhead.catalog import channels as offered
+from wellhead.catalog import policy, records, verify
 from wellhead.catalog.keys import PrivateKey
 from wellhead.catalog.policy import Policy
 from wellhead.catalog.signature import Statement
@@ -27,7 +28,7 @@ from wellhead.ids import ConnectorId
 from wellhead.images import build, layout, saved, store
 from wellhead.images.build import Built, Inputs
 from wellhead.images.store import Store
-from wellhead.lifecycle import check, governance
+from wellhead.lifecycle import check, governance, rollout
 from wellhead.lifecycle.check import Checked
 from wellhead.manifest import lint, load
 from wellhead.manifest.lint import Finding
@@ -64,6 +65,8 @@ class Publisher:
     policies: tuple[Policy, ...] = ()
     """What governs which releases are taken in."""
     environment: str = "production"
+    records: Path | None = None
+    """Folder of release records; None where none is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Published:
     points_channel: bool
     policies: tuple[policy.Finding, ...]
     """What policies warn of."""
+    record: Path | None = None
+    """Where its record stands."""
 
 
 def publish(here: Publisher, connector: Path, channel: str, image: str | None = None) -> Published:
@@ -90,15 +95,17 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     Raises:
         ConfigurationError: the manifest is wrong (WH-DOC-…) or unsound (WH-CAT-052), its version says less than what
             changed (WH-CMP-…), or the image cannot be made or does not come up.
-        RefusedError: the version is known with other bytes (WH-REG-020), the image keeps state or loosens the sandbox
-            (WH-CAT-035, 050), the key is not one trust.yaml names for the namespace (WH-CAT-010, 021), or a policy
-            denies it (WH-POL-010).
+        RefusedError: the version is known or recorded with other bytes (WH-REG-020, WH-CAT-120), the image keeps state
+            or loosens the sandbox (WH-CAT-035, 050), the key is not one trust.yaml names for the namespace (WH-CAT-010,
+            021), or a policy denies it (WH-POL-010).
     """
     loaded = load.load(connector)
     warnings = require_sound(loaded)
     _require_fitting_version(here, loaded)
     said = _admit(here, loaded.manifest)
     built = _assemble(here, connector, loaded, image)
+    if here.records is not None:
+        records.require_same_digest(here.records, built.connector, built.version, built.index_digest)
     is_known = _is_known(here, built)
     checked = None if is_known else _check(here, built)
     if here.keys and not (is_known and _is_signed(here, built)):
@@ -108,7 +115,26 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     here.store.name(name, layout.Descriptor(layout.INDEX, built.index_digest, _size(here, built)))
     if here.remote is not None:
         store.copy_release(here.store, here.remote, built.connector, built.version)
-    return Published(release, checked, warnings, _register(here, built, channel), said)
+    points_channel = _register(here, built, channel)
+    record = None if here.records is None else write_record(here.database, here.clock, release, channel, here.records)
+    return Published(release, checked, warnings, points_channel, said, record)
+
+
+def write_record(database: Database, clock: Clock, release: VerifiedRelease, channel: str, folder: Path) -> Path:
+    """Write down a registered release, and the channel that offers it to everybody; return the record's file.
+
+    Raises:
+        RefusedError: a record is there that says something else (WH-CAT-120).
+        ConfigurationError: a file is no valid one (WH-DOC-…), or cannot be written (WH-CAT-113).
+    """
+    connector, version = release.connector, release.version
+    with database.read() as tx:
+        released_at = definitions.get(tx, connector, version).published_at
+        pointers = rollout.pointers(channels.history(tx, connector, channel))
+    records.add(folder, records.of(release, released_at))
+    if offered.offers(pointers, clock.now()).get(version) == offered.EVERYBODY:
+        records.offer(folder, connector, channel, version)
+    return records.path(folder, connector, version)
 
 
 def require_sound(loaded: LoadedManifest) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers import cache, engine
-from wellhead.catalog import keys, trust, verify
+from wellhead.catalog import keys, records, trust, verify
 from wellhead.clock import SystemClock
 from wellhead.engine.client import Engine
 from wellhead.engine.container import Change
@@ -214,3 +214,29 @@ def test_only_paths_outside_the_mounts_count_and_the_deepest_are_named() -> None
         Change("/usr/bin/tool", "deleted"),
     )
     assert check.outside_mounts(changes) == ["/tmpfile", "/usr/bin/tool", "/var/lib/state.db"]
+
+
+def test_a_release_is_recorded_and_its_version_never_given_to_other_bytes(publisher: Publisher, tmp_path: Path) -> None:
+    here = dataclasses.replace(publisher, records=tmp_path / "manifests")
+    connector = unique(GENERATOR, tmp_path)
+    done = publish.publish(here, connector, "stable")
+    [filed] = records.read(tmp_path / "manifests").records
+    assert done.record == tmp_path / "manifests" / "dev" / "generator" / "1.0.0.yaml"
+    assert filed.record.digest == f"oci-index:{done.release.index_digest}"
+    assert filed.record.signed_by == done.release.key_ids
+    assert records.read(tmp_path / "manifests").channels.channels == {"dev/generator": {"stable": ("1.0.0",)}}
+    before = done.record.read_bytes()
+    assert publish.publish(here, connector, "stable").record == done.record
+
+    # Elsewhere, where no registry knows the version: the record is what remembers.
+    elsewhere = Database.open(f"sqlite:///{tmp_path}/elsewhere.db", None, clock=here.clock)
+    elsewhere.migrate()
+    (package,) = connector.glob("wellhead_*/__init__.py")
+    package.write_text(f"{package.read_text()}# other bytes\n")
+    other = dataclasses.replace(here, database=elsewhere, store=layout.Layout.create(tmp_path / "elsewhere"))
+    with pytest.raises(RefusedError) as caught:
+        publish.publish(other, connector, "stable")
+    assert caught.value.code == records.OTHER_RECORD
+    assert nothing_is_published(other)
+    assert done.record.read_bytes() == before
+    elsewhere.close()
