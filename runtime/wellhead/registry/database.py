@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 
 from wellhead.clock import Clock, SystemClock
 from wellhead.errors import Code, ConfigurationError, FatalError, TransientError, WellheadError
-from wellhead.registry.tables import Utc
+from wellhead.registry.columns import UnreadableValueError, Utc
 
 UNREACHABLE = Code("WH-REG-001", "The registry's database cannot be opened.")
 BUSY = Code("WH-REG-002", "The registry's database did not answer or was locked for too long.")
@@ -35,6 +35,7 @@ BAD_URL = Code("WH-REG-007", "The registry's address is not one of a supported d
 OUTCOME_UNKNOWN = Code("WH-REG-008", "The answer to a registry commit was lost.")
 CONTRADICTION = Code("WH-REG-009", "A registry row contradicts one that is already there.")
 FENCED = Code("WH-REG-010", "Another run has taken over this connection.")
+UNREADABLE_VALUE = Code("WH-REG-011", "A value in the registry is not of its column's type.")
 
 #: The newest migration; a test compares it with the scripts. Known here so that a start need not import Alembic.
 HEAD = "0005"
@@ -123,10 +124,15 @@ class Database:
         Raises:
             TransientError: the lock was not had (WH-REG-002), or the commit's answer was lost (WH-REG-008): re-read
                 before anything else.
+            FatalError: a value that was read is not of its column's type (WH-REG-011).
         """
         with self._connect(write=True) as connection:
             try:
                 yield Transaction(connection, self._clock)
+            except UnreadableValueError as failure:
+                error = _unreadable(connection, failure)
+                _roll_back(connection)
+                raise error from failure
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -137,10 +143,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Begin a reading transaction, which waits for no writer and may not write (WH-REG-009)."""
+        """Begin a reading transaction, which waits for no writer and may not write (WH-REG-009).
+
+        Raises:
+            FatalError: a value that was read is not of its column's type (WH-REG-011).
+        """
         with self._connect(write=False) as connection:
             try:
                 yield Transaction(connection, self._clock)
+            except UnreadableValueError as failure:
+                raise _unreadable(connection, failure) from failure
             finally:
                 _roll_back(connection)
 
@@ -369,6 +381,28 @@ def _full(consequence: str) -> TransientError:
         f"the registry's disk is full; {consequence}",
         code=DISK_FULL,
         hint="free space where the registry lives; the next run goes on from the last commit",
+    )
+
+
+def _unreadable(connection: Connection, failure: UnreadableValueError) -> FatalError:
+    """Name the first row whose value cannot be read: whoever read it knows the column alone."""
+    column = failure.column
+    keys = list(column.table.primary_key)
+    values = connection.execute(sa.select(column).order_by(*keys))
+    position = 0
+    try:
+        while values.fetchone() is not None:
+            position += 1
+    except UnreadableValueError:
+        values.close()
+    row = connection.execute(sa.select(*keys).order_by(*keys).offset(position).limit(1)).mappings().one_or_none()
+    # None: somebody has put it right meanwhile.
+    named = "" if row is None else " in the row of " + ", ".join(f"{name} {value}" for name, value in row.items())
+    return FatalError(
+        f"in the registry, {column.table.name}.{column.name} {failure.why}{named}",
+        code=UNREADABLE_VALUE,
+        hint="Wellhead never writes such a value: put it right, or restore the registry from its backup"
+        + ("; it may also be set to NULL" if column.nullable else ""),
     )
 
 

@@ -11,18 +11,14 @@ Times are stored in UTC and come back aware. Bytes that must come back unchanged
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
-    DateTime,
-    Dialect,
     Index,
     Integer,
     LargeBinary,
@@ -31,40 +27,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     and_,
 )
 
 from wellhead.ids import ConnectionKey
-
-if TYPE_CHECKING:
-    _UtcBase = TypeDecorator[datetime]
-else:
-    _UtcBase = TypeDecorator
-
-
-class Utc(_UtcBase):
-    """An aware UTC time: ``timestamptz`` on PostgreSQL, fixed-width text that sorts by time on SQLite."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, which would mean another moment on each machine."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"a time without a zone cannot be stored: {value.isoformat()}")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give SQLite's naive values their zone back."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
-
+from wellhead.registry.columns import JsonArray, JsonObject, Utc, watch
 
 metadata = MetaData(
     naming_convention={
@@ -123,12 +91,12 @@ connector_definitions = Table(
     Column("version", String, primary_key=True),
     Column("index_digest", String, nullable=False, unique=True),
     Column("manifest_sha256", String, nullable=False),
-    Column("platforms", JSON, nullable=False),
-    Column("manifest", JSON, nullable=False),
+    Column("platforms", JsonObject, nullable=False),
+    Column("manifest", JsonObject, nullable=False),
     Column("key_id", String, nullable=False),
     Column("status", String, nullable=False),
     Column("status_reason", Text),
-    Column("status_details", JSON),
+    Column("status_details", JsonObject),
     Column("published_at", Utc, nullable=False),
     _one_of("status", "active", "deprecated", "yanked", "blocked"),
 )
@@ -142,7 +110,7 @@ channels = Table(
     Column("version", String, nullable=False),
     Column("index_digest", String, nullable=False),
     Column("kind", String, nullable=False),
-    Column("rollout", JSON),
+    Column("rollout", JsonObject),
     Column("who", String, nullable=False),
     Column("reason", Text, nullable=False),
     Column("pointed_at", Utc, nullable=False),
@@ -159,7 +127,7 @@ catalog_events = Table(
     Column("connector_id", String, nullable=False),
     Column("version", String),
     Column("who", String, nullable=False),
-    Column("details", JSON, nullable=False),
+    Column("details", JsonObject, nullable=False),
     Index(None, "connector_id", "id"),
 )
 
@@ -176,13 +144,13 @@ tenant_connections = Table(
     Column("resolved_version", String),
     Column("resolved_digest", String),
     Column("resolved_at", Utc),
-    Column("decision", JSON),
+    Column("decision", JsonObject),
     Column("hold_version", String),
     Column("hold_who", String),
     Column("hold_reason", Text),
     Column("hold_at", Utc),
     Column("hold_until", Utc),
-    Column("approved_surface", JSON),
+    Column("approved_surface", JsonObject),
     Column("sink_id", String),
     Column("lease_run", String),
     Column("lease_epoch", BigInteger, nullable=False),
@@ -239,7 +207,7 @@ connector_runs = Table(
     Column("version", String),
     Column("index_digest", String),
     Column("image_id", String),
-    Column("plan", JSON),
+    Column("plan", JsonObject),
     Column("token_accessor", String),
     Column("exit_code", Integer),
     Column("error_class", String),
@@ -247,11 +215,11 @@ connector_runs = Table(
     Column("error_message", Text),
     Column("error_hint", Text),
     Column("retry_at", Utc),
-    Column("streams", JSON),
-    Column("metrics", JSON),
-    Column("cost", JSON),
-    Column("timings", JSON),
-    Column("receipt", JSON),
+    Column("streams", JsonObject),
+    Column("metrics", JsonObject),
+    Column("cost", JsonObject),
+    Column("timings", JsonObject),
+    Column("receipt", JsonObject),
     Column("started_at", Utc, nullable=False),
     Column("heartbeat_at", Utc, nullable=False),
     Column("finished_at", Utc),
@@ -269,7 +237,7 @@ run_events = Table(
     Column("run_id", String, nullable=False),
     Column("happened_at", Utc, nullable=False),
     Column("event", String, nullable=False),
-    Column("details", JSON, nullable=False),
+    Column("details", JsonObject, nullable=False),
     Index(None, "run_id", "id"),
 )
 
@@ -430,8 +398,8 @@ stream_registry = Table(
     Column("version", Integer, primary_key=True),
     Column("fingerprint", String, nullable=False),
     Column("arrow_schema", LargeBinary, nullable=False),
-    Column("primary_key", JSON, nullable=False),
-    Column("cursor_fields", JSON, nullable=False),
+    Column("primary_key", JsonArray, nullable=False),
+    Column("cursor_fields", JsonArray, nullable=False),
     Column("release_version", String, nullable=False),
     Column("run_id", String, nullable=False),
     Column("first_seen_at", Utc, nullable=False),
@@ -452,9 +420,13 @@ compat_alerts = Table(
     Column("stream", String),
     Column("run_id", String),
     Column("message", Text, nullable=False),
-    Column("details", JSON, nullable=False),
+    Column("details", JsonObject, nullable=False),
     Column("acknowledged_at", Utc),
     Column("acknowledged_by", String),
     _one_of("severity", "info", "warning", "breaking"),
     Index(None, "connector_id", "id"),
 )
+
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        watch(_column)

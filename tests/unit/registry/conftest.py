@@ -67,6 +67,18 @@ def _emptied(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def onboarded(database: Database) -> Database:
     """The registry with one connection in it."""
+    return _onboarded(database)
+
+
+@pytest.fixture
+def onboarded_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """The same on SQLite alone, which keeps whatever text it is given."""
+    opened = Database.open(_copied(request, tmp_path))
+    yield _onboarded(opened)
+    opened.close()
+
+
+def _onboarded(database: Database) -> Database:
     with database.transaction() as tx:
         connections.onboard(
             tx,
