@@ -24,7 +24,7 @@ from wellhead.manifest.versions import Range
 NONE_FITS = Code("WH-CAT-040", "No release of a connector fits a connection.")
 BLOCKED = Code("WH-CAT-041", "The release a connection asks for is blocked.")
 
-Status = Literal["active", "deprecated", "yanked", "blocked"]
+Status = Literal["active", "deprecated", "yanked", "blocked", "collected"]
 Rule = Literal["pin", "hold", "channel"]
 AutoUpdate = Literal["none", "patch", "minor"]
 
@@ -273,6 +273,8 @@ def _unfit(request: Request, rule: Rule, candidate: Candidate) -> str | None:
     low, high = candidate.protocols
     if candidate.status == "blocked":
         return f"blocked{because}"
+    if candidate.status == "collected":
+        return f"collected{because}"
     if candidate.status == "yanked" and rule == "channel" and candidate.version != request.current:
         return f"yanked{because}"
     if not candidate.is_trusted:

@@ -41,11 +41,12 @@ def list_releases(
     with services.opened(config) as host, host.database.read() as tx:
         releases = definitions.all_of(tx, ConnectorId(connector) if connector else None)
         pointers = {name: channels.current(tx, name) for name in {release.connector_id for release in releases}}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "connector": release.connector_id,
             "version": release.version,
             "status": release.status,
+            "collected_at": None if release.collected_at is None else release.collected_at.isoformat(),
             "channels": sorted(
                 name for name, at in pointers[release.connector_id].items() if at.version == release.version
             ),
@@ -64,7 +65,7 @@ def list_releases(
             (
                 row["connector"],
                 row["version"],
-                row["status"],
+                row["status"] if row["collected_at"] is None else f"{row['status']}, collected",
                 ", ".join(row["channels"]),
                 row["digest"][:19],
                 str(row["published_at"])[:19].replace("T", " ") + "Z",
@@ -218,8 +219,10 @@ def release_of(host: Any, connector: str, version: str | None) -> Any:
     wanted = ConnectorId(connector)
     with host.database.read() as tx:
         if version is not None:
-            return definitions.get(tx, wanted, version)
-        known = definitions.all_of(tx, wanted)
+            found = definitions.get(tx, wanted, version)
+            definitions.require_kept(found)
+            return found
+        known = [release for release in definitions.all_of(tx, wanted) if release.collected_at is None]
         stable = channels.current(tx, wanted).get("stable")
         if not known:
             raise ConfigurationError(

@@ -143,7 +143,7 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
     plan = _plan(host, file, decision, verified, platform)
     _require_policies(here, file, plan)
     with host.database.transaction() as tx:
-        warning = standing.told(definitions.get(tx, connector, chosen.version))
+        warning = standing.told(definitions.refer_to(tx, connector, chosen.version))
         if warning is not None:
             here.log.write(Level.WARNING, warning)
         before = connections.get(tx, file.key).resolved

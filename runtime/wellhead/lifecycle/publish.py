@@ -98,6 +98,7 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
         RefusedError: the version is known or recorded with other bytes (WH-REG-020, WH-CAT-120), the image keeps state
             or loosens the sandbox (WH-CAT-035, 050), the key is not one trust.yaml names for the namespace (WH-CAT-010,
             021), or a policy denies it (WH-POL-010).
+        TransientError: the release is being collected (WH-REG-023).
     """
     loaded = load.load(connector)
     warnings = require_sound(loaded)
@@ -107,6 +108,7 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     if here.records is not None:
         records.require_same_digest(here.records, built.connector, built.version, built.index_digest)
     is_known = _is_known(here, built)
+    _bring_back(here, built)
     checked = None if is_known else _check(here, built)
     if here.keys and not (is_known and _is_signed(here, built)):
         verify.attach(here.store, statement_of(built, here.clock.now(), here.valid_for), *here.keys)
@@ -236,6 +238,16 @@ def _is_known(here: Publisher, built: Built) -> bool:
             hint="a release never changes: give the new bytes a new version",
         )
     return known is not None
+
+
+def _bring_back(here: Publisher, built: Built) -> None:
+    """Let what was collected be ours again, before anybody is told that the store has it."""
+    with here.database.transaction() as tx:
+        if definitions.bring_back(tx, built.connector, built.version):
+            details = {"digest": built.index_digest}
+            catalog_events.note(
+                tx, "brought_back", built.connector, who=here.who, version=built.version, details=details
+            )
 
 
 def _check(here: Publisher, built: Built) -> Checked:

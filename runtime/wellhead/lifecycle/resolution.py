@@ -89,11 +89,14 @@ def _candidate(release: definitions.Release) -> resolve.Candidate:
     # Two sections of a manifest that was checked when it was published: reading all of it costs ten times as much.
     runtime = Runtime.model_validate(release.manifest["runtime"])
     compatibility = Compatibility.model_validate(release.manifest.get("compatibility", {}))
+    status, reason = release.status, release.status_reason or ""
+    if release.collected_at is not None and status != "blocked":
+        status, reason = "collected", "nothing referred to it; publish the same sources again, or import it"
     return resolve.Candidate(
         version=release.version,
         digest=release.index_digest,
-        status=cast("resolve.Status", release.status),
-        status_reason=release.status_reason or "",
+        status=cast("resolve.Status", status),
+        status_reason=reason,
         platforms=frozenset(release.platforms),
         protocols=(runtime.protocol.min, runtime.protocol.max),
         host_range=runtime.host,

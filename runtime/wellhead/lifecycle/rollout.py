@@ -63,11 +63,12 @@ def promote(database: Database, clock: Clock, order: Order) -> None:
     """Put a release on offer in a channel: the same bytes, which are not built or signed again.
 
     Raises:
-        ConfigurationError: there is no such release (WH-REG-021), or the share would shrink (WH-CAT-070).
+        ConfigurationError: there is no such release (WH-REG-021), it was collected (WH-REG-022), or the share would
+            shrink (WH-CAT-070).
         RefusedError: the release is yanked or blocked (WH-CAT-072).
     """
     with database.transaction() as tx:
-        release = definitions.get(tx, order.connector, order.version)
+        release = definitions.refer_to(tx, order.connector, order.version)
         if release.status in ("yanked", "blocked"):
             raise RefusedError(
                 f"{order.connector} {order.version} is {release.status}: {release.status_reason or 'no reason given'}",

@@ -27,6 +27,7 @@ from wellhead.images import bundle, layout, store
 from wellhead.images.layout import Layout
 from wellhead.lifecycle.host import Host
 from wellhead.registry import catalog_events, channels, definitions
+from wellhead.registry.database import Transaction
 from wellhead.registry.definitions import PlatformImage, Release
 
 NOTHING_TO_EXPORT = Code("WH-CAT-080", "There is no release to export.")
@@ -101,22 +102,27 @@ def wanted(host: Host, connectors: Sequence[str]) -> list[Release]:
     """Return the releases meant by ``NAMESPACE/NAME`` and ``NAMESPACE/NAME@VERSION``; none named means all.
 
     Raises:
-        ConfigurationError: there is none of them (WH-CAT-080, WH-REG-021).
+        ConfigurationError: there is none of them (WH-CAT-080, WH-REG-021), or it was collected (WH-REG-022).
     """
     with host.database.read() as tx:
-        found = [] if connectors else definitions.all_of(tx)
+        found = [] if connectors else _kept(tx)
         for name in connectors:
             connector, _, version = name.partition("@")
             if version:
                 found.append(definitions.get(tx, ConnectorId(connector), version))
+                definitions.require_kept(found[-1])
                 continue
-            known = definitions.all_of(tx, ConnectorId(connector))
+            known = _kept(tx, ConnectorId(connector))
             if not known:
                 raise _nothing(f"no release of {connector} is known")
             found += known
     if not found:
         raise _nothing("nothing is published")
     return list({(release.connector_id, release.version): release for release in found}.values())
+
+
+def _kept(tx: Transaction, connector: ConnectorId | None = None) -> list[Release]:
+    return [release for release in definitions.all_of(tx, connector) if release.collected_at is None]
 
 
 def export(host: Host, releases: Sequence[Release], keys: Sequence[PublicKey], file: Path) -> Exported:
@@ -154,6 +160,7 @@ def take_in(
     Raises:
         ConfigurationError: it is no export (WH-IMG-050, WH-CAT-081).
         RefusedError: exit 76; a release is not what a key of our trust.yaml signed, or is known with other bytes.
+        TransientError: a release is being collected (WH-REG-023).
     """
     with tempfile.TemporaryDirectory(prefix=".import-", dir=host.layout().path) as scratch:
         found, said = bundle.unpack(file, Path(scratch))
@@ -162,6 +169,7 @@ def take_in(
         _require_same_bytes(host, verified)
         taken = []
         for record, release in verified:
+            _bring_back(host, release, who)
             image_id = _keep(host, found, release, into_engine)
             is_new = _register(host, found, record, release, who)
             pointed = _point(host, records, release, who, move_channels)
@@ -227,6 +235,15 @@ def _require_same_bytes(host: Host, verified: Sequence[tuple[ReleaseRecord, Veri
     with host.database.read() as tx:
         for _, release in verified:
             definitions.require_same(tx, release.connector, release.version, release.index_digest)
+
+
+def _bring_back(host: Host, release: VerifiedRelease, who: str) -> None:
+    with host.database.transaction() as tx:
+        if definitions.bring_back(tx, release.connector, release.version):
+            details = {"digest": release.index_digest}
+            catalog_events.note(
+                tx, "brought_back", release.connector, who=who, version=release.version, details=details
+            )
 
 
 def _keep(host: Host, found: Layout, release: VerifiedRelease, into_engine: bool) -> str | None:

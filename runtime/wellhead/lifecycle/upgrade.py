@@ -38,7 +38,9 @@ def approve(host: Host, file: ConnectionFile, version: str, who: str, reason: st
     """
     connector = ConnectorId(file.connection.connector)
     with host.database.read() as tx:
-        digest = definitions.get(tx, connector, version).index_digest
+        row = definitions.get(tx, connector, version)
+        definitions.require_kept(row)
+        digest = row.index_digest
     release = verify.verify_release(host.holding(connector, version, digest), digest, connector, version, host.trust())
     wanted = surface_of(host.settings, file, release.manifest)
     with host.database.transaction() as tx:
@@ -92,6 +94,7 @@ def upgrade(host: Host, file: ConnectionFile, to: str | None, who: str) -> Upgra
         )
     before = now.request.current
     with host.database.transaction() as tx:
+        definitions.refer_to(tx, now.request.connector, chosen.version)
         decision = {**now.document(), "chosen": chosen.version, "digest": chosen.digest, "by_hand": who}
         connections.set_resolved(tx, file.key, version=chosen.version, digest=chosen.digest, decision=decision)
         details = {"connection": str(file.key), "from": before}

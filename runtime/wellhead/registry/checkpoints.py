@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from wellhead.ids import StreamKey, StreamName
+from wellhead.ids import ConnectionKey, StreamKey, StreamName
 from wellhead.registry.database import Transaction
 from wellhead.registry.tables import belongs_to, key_of, key_values
 from wellhead.registry.tables import kept_checkpoints as table
@@ -56,6 +56,15 @@ def newest(tx: Transaction, stream: StreamKey, generation: int, readable: Collec
         .limit(1)
     ).one_or_none()
     return None if row is None else _kept(row)
+
+
+def versions(tx: Transaction) -> dict[ConnectionKey, set[int]]:
+    """Return the state formats each connection has a kept checkpoint of."""
+    found: dict[ConnectionKey, set[int]] = {}
+    columns = (table.c.tenant_id, table.c.project_id, table.c.connection, table.c.state_version)
+    for row in tx.execute(sa.select(*columns).distinct()):
+        found.setdefault(key_of(row), set()).add(row.state_version)
+    return found
 
 
 def _of(stream: StreamKey) -> sa.ColumnElement[bool]:

@@ -1,21 +1,34 @@
-"""``connector_definitions``: the releases we know, each with the digest that was signed."""
+"""``connector_definitions``: the releases we know, each with the digest that was signed.
+
+    registered ──begin_collecting──▶ being collected ──finish_collecting──▶ collected
+        ▲  ▲                               │                                   │
+        │  └────────── keep ───────────────┘                                   │
+        └──────────────── bring_back: published or imported again ◀────────────┘
+
+The row of a collected release stays: what ran it can still be explained, and its version never means other bytes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.registry.database import Transaction
 from wellhead.registry.tables import connector_definitions as table
 
 OTHER_BYTES = Code("WH-REG-020", "A release of this version is already known, with other bytes.")
 UNKNOWN_RELEASE = Code("WH-REG-021", "There is no such release.")
+COLLECTED = Code("WH-REG-022", "The files of a release were collected.")
+BEING_COLLECTED = Code("WH-REG-023", "A release is being collected at this moment.")
+
+#: Longer than the slowest store needs to remove one release.
+COLLECTING_S = 900.0
 
 STATUSES = ("active", "deprecated", "yanked", "blocked")
 
@@ -44,6 +57,10 @@ class Release:
     status_reason: str | None = None
     status_details: Mapping[str, Any] | None = None
     """``replaced_by`` (a version or connector), ``since`` and ``sunset`` (ISO dates), as far as they were said."""
+    collected_at: datetime | None = None
+    """When its files were collected, or began to be; None where the store has them."""
+    collecting_until: datetime | None = None
+    """While it is being collected: when whoever does it is taken for dead."""
 
 
 def register(tx: Transaction, release: Release) -> bool:
@@ -51,8 +68,11 @@ def register(tx: Transaction, release: Release) -> bool:
 
     Raises:
         RefusedError: this version is known with other bytes (WH-REG-020).
+        TransientError: it was collected while it was put into the store again (WH-REG-023).
     """
     if require_same(tx, release.connector_id, release.version, release.index_digest):
+        if get(tx, release.connector_id, release.version, lock="share").collected_at is not None:
+            raise _being_collected(release.connector_id, release.version, None)
         return False
     tx.execute(
         sa.insert(table).values(
@@ -91,21 +111,23 @@ def require_same(tx: Transaction, connector_id: ConnectorId, version: str, diges
     return known is not None
 
 
-def find(tx: Transaction, connector_id: ConnectorId, version: str) -> Release | None:
-    """Return one release, or None."""
-    row = tx.execute(
-        sa.select(table).where(table.c.connector_id == connector_id, table.c.version == version)
-    ).one_or_none()
+Lock = Literal["none", "share", "update"]
+
+
+def find(tx: Transaction, connector_id: ConnectorId, version: str, *, lock: Lock = "none") -> Release | None:
+    """Return one release, collected ones too, or None; ``lock`` keeps others from changing it in between."""
+    query = sa.select(table).where(table.c.connector_id == connector_id, table.c.version == version)
+    row = tx.execute(_locked(query, lock)).one_or_none()
     return None if row is None else _release(row)
 
 
-def get(tx: Transaction, connector_id: ConnectorId, version: str) -> Release:
-    """Return one release.
+def get(tx: Transaction, connector_id: ConnectorId, version: str, *, lock: Lock = "none") -> Release:
+    """Return one release, collected ones too.
 
     Raises:
         ConfigurationError: there is none (WH-REG-021).
     """
-    found = find(tx, connector_id, version)
+    found = find(tx, connector_id, version, lock=lock)
     if found is None:
         raise ConfigurationError(
             f"there is no release {connector_id} {version}",
@@ -115,12 +137,76 @@ def get(tx: Transaction, connector_id: ConnectorId, version: str) -> Release:
     return found
 
 
-def all_of(tx: Transaction, connector_id: ConnectorId | None = None) -> list[Release]:
-    """Return the releases of one connector, or of all, in the order they were published."""
+def refer_to(tx: Transaction, connector_id: ConnectorId, version: str) -> Release:
+    """Return a release that the transaction is about to refer to; it is not collected before the transaction ends.
+
+    Raises:
+        ConfigurationError: there is none (WH-REG-021), or its files were collected (WH-REG-022).
+    """
+    found = get(tx, connector_id, version, lock="share")
+    require_kept(found)
+    return found
+
+
+def require_kept(release: Release) -> None:
+    """Refuse a release whose files are gone.
+
+    Raises:
+        ConfigurationError: WH-REG-022.
+    """
+    if release.collected_at is not None:
+        raise ConfigurationError(
+            f"{release.connector_id} {release.version} was collected at {release.collected_at:%Y-%m-%d %H:%M}Z, "
+            "when nothing referred to it",
+            code=COLLECTED,
+            hint="publish the same sources again, or import it; the version keeps its digest",
+        )
+
+
+def all_of(tx: Transaction, connector_id: ConnectorId | None = None, *, lock: Lock = "none") -> list[Release]:
+    """Return the releases of one connector, or of all, in the order they were published; collected ones too."""
     query = sa.select(table).order_by(table.c.connector_id, table.c.published_at, table.c.version)
     if connector_id is not None:
         query = query.where(table.c.connector_id == connector_id)
-    return [_release(row) for row in tx.execute(query)]
+    return [_release(row) for row in tx.execute(_locked(query, lock))]
+
+
+def begin_collecting(tx: Transaction, connector_id: ConnectorId, version: str) -> None:
+    """Take a release out of every choice, and claim its files for `COLLECTING_S` seconds."""
+    _set(tx, connector_id, version, collected_at=tx.time(), collecting_until=tx.time(after_s=COLLECTING_S))
+
+
+def interrupt_collecting(tx: Transaction, connector_id: ConnectorId, version: str) -> None:
+    """Say that a collection broke off: the next one goes on with it."""
+    _set(tx, connector_id, version, collecting_until=tx.time())
+
+
+def finish_collecting(tx: Transaction, connector_id: ConnectorId, version: str) -> None:
+    """Say that the files of a release are gone."""
+    _set(tx, connector_id, version, collecting_until=sa.null())
+
+
+def keep(tx: Transaction, connector_id: ConnectorId, version: str) -> None:
+    """Say that the files of a release stay after all."""
+    _set(tx, connector_id, version, collected_at=sa.null(), collecting_until=sa.null())
+
+
+def bring_back(tx: Transaction, connector_id: ConnectorId, version: str) -> bool:
+    """Let a release that was collected be one of ours again, before its files are put into the store; say if it was.
+
+    Raises:
+        TransientError: whoever collects it is still at it (WH-REG-023).
+    """
+    found = find(tx, connector_id, version, lock="update")
+    if found is None or found.collected_at is None:
+        return False
+    busy = sa.select(table.c.collecting_until > tx.time()).where(
+        table.c.connector_id == connector_id, table.c.version == version
+    )
+    if tx.execute(busy).scalar():
+        raise _being_collected(connector_id, version, found.collecting_until)
+    keep(tx, connector_id, version)
+    return True
 
 
 def set_status(
@@ -144,6 +230,25 @@ def set_status(
     )
 
 
+def _set(tx: Transaction, connector_id: ConnectorId, version: str, **values: Any) -> None:
+    tx.execute(
+        sa.update(table).where(table.c.connector_id == connector_id, table.c.version == version).values(**values)
+    )
+
+
+def _locked(query: sa.Select[Any], lock: Lock) -> sa.Select[Any]:
+    return query if lock == "none" else query.with_for_update(read=lock == "share")
+
+
+def _being_collected(connector_id: ConnectorId, version: str, until: datetime | None) -> TransientError:
+    when = "" if until is None else f", after {until:%H:%M}Z at the latest"
+    return TransientError(
+        f"{connector_id} {version} is being collected by somebody at this moment",
+        code=BEING_COLLECTED,
+        hint=f"publish or import it again{when}",
+    )
+
+
 def _release(row: sa.Row[Any]) -> Release:
     return Release(
         connector_id=row.connector_id,
@@ -160,4 +265,6 @@ def _release(row: sa.Row[Any]) -> Release:
         status=row.status,
         status_reason=row.status_reason,
         status_details=row.status_details,
+        collected_at=row.collected_at,
+        collecting_until=row.collecting_until,
     )

@@ -115,6 +115,16 @@ def all_of(tx: Transaction, connection: ConnectionKey) -> list[UnitState]:
     return [_state(row) for row in rows]
 
 
+def versions(tx: Transaction) -> dict[ConnectionKey, set[int]]:
+    """Return the formats of the states each connection would go on from."""
+    found: dict[ConnectionKey, set[int]] = {}
+    columns = (table.c.tenant_id, table.c.project_id, table.c.connection, table.c.state_version)
+    goes_on = (table.c.state != b"", table.c.retired.is_(False))
+    for row in tx.execute(sa.select(*columns).where(*goes_on).distinct()):
+        found.setdefault(key_of(row), set()).add(row.state_version)
+    return found
+
+
 def plan_units(
     tx: Transaction, stream: StreamKey, *, generation: int, epoch: int, units: Sequence[PlannedUnit]
 ) -> list[UnitState]:

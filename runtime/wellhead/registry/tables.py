@@ -98,6 +98,8 @@ connector_definitions = Table(
     Column("status_reason", Text),
     Column("status_details", JsonObject),
     Column("published_at", Utc, nullable=False),
+    Column("collected_at", Utc),
+    Column("collecting_until", Utc),
     _one_of("status", "active", "deprecated", "yanked", "blocked"),
 )
 

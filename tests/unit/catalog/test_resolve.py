@@ -64,6 +64,7 @@ def test_a_pin_beats_the_hold_and_the_channel() -> None:
     [
         ({"status": "blocked", "status_reason": "leaks"}, "blocked: leaks"),
         ({"status": "yanked"}, "yanked"),
+        ({"status": "collected"}, "collected"),
         ({"is_trusted": False}, "not signed by a key trust.yaml names for its namespace"),
         ({"platforms": frozenset({"linux/arm64"})}, "no image for linux/amd64"),
         ({"protocols": (2, 3)}, "speaks protocol 2 to 3, this host 1"),
