@@ -10,6 +10,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
+from wellhead.errors import counted
 
 if TYPE_CHECKING:
     from wellhead.lifecycle import rollback
@@ -135,8 +136,8 @@ def _tell(backs: list[rollback.Back], *, as_json: bool, held: bool = True) -> No
         print_line(f"{name}: {back.before or 'never run'} → {back.to}{', held' if held else ''}", markup=False)
         for stream in back.restored:
             print_line(
-                f"  {stream.stream.stream} goes on from its last checkpoint of version {stream.state_version}: "
-                f"{stream.rows_again} rows are read again",
+                f"  {stream.stream.stream} goes on from its last checkpoint of version {stream.state_version} and "
+                f"reads {counted(stream.rows_again, 'row')} again",
                 markup=False,
             )
     if not backs:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from wellhead import failpoints
 from wellhead.clock import Clock
-from wellhead.errors import Code, DataError, FatalError, RefusedError, ThrottledError, TransientError
+from wellhead.errors import Code, DataError, FatalError, RefusedError, ThrottledError, TransientError, counted
 from wellhead.lifecycle import commit, select
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.stop import Reason, Stop
@@ -398,8 +398,9 @@ class _Reading:
     def _commit(self, *, complete: bool) -> None:
         offer = self._offer
         if offer is None or not self._is_offer_exact:
+            rows = counted(self._rows, "row")
             raise FatalError(
-                f"unit {self._unit.unit} of {self._task.stream.name} ended with {self._rows} rows no checkpoint covers",
+                f"unit {self._unit.unit} of {self._task.stream.name} ended with {rows} no checkpoint covers",
                 code=UNCOVERED,
                 hint="offer a checkpoint after the last record; `wellhead_sdk` does it by itself",
             )

@@ -19,7 +19,7 @@ from wellhead.catalog import channels as offered
 from wellhead.catalog import resolve
 from wellhead.catalog.resolve import Candidate, Request
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, ConfigurationError, TransientError
+from wellhead.errors import Code, ConfigurationError, TransientError, counted
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, ConnectorId, StreamKey
 from wellhead.lifecycle import rollout, state
 from wellhead.lifecycle.claim import onboard
@@ -82,7 +82,7 @@ def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
         current = None if row.resolved is None else row.resolved.version
         connector_id = ConnectorId(file.connection.connector)
         to = order.to or _before(tx, connector_id, current)
-        definitions.refer_to(tx, connector_id, to)
+        definitions.get(tx, connector_id, to)
     (back,) = _hold(host, connector_id, [file], to, order)
     return back
 
@@ -102,7 +102,7 @@ def tenant(
         for file in files:
             onboard(tx, file)
         to = order.to or _before(tx, connector_id, _highest(tx, files))
-        definitions.refer_to(tx, connector_id, to)
+        definitions.get(tx, connector_id, to)
     return _hold(host, connector_id, files, to, order)
 
 
@@ -125,7 +125,7 @@ def connector(host: Host, connector_id: ConnectorId, found: Sequence[ConnectionF
         for file in files:
             onboard(tx, file)
         to = order.to or _before(tx, connector_id, None)
-        definitions.refer_to(tx, connector_id, to)
+        definitions.get(tx, connector_id, to)
 
     def point(tx: Transaction) -> None:
         for name, pointer in channels.current(tx, connector_id).items():
@@ -149,8 +149,7 @@ def channel(
         for file in files:
             onboard(tx, file)
         pointers = rollout.pointers(channels.history(tx, connector_id, name))
-        gone = {row.version for row in definitions.all_of(tx, connector_id) if row.collected_at is not None}
-        to = _before_in(connector_id, name, offered.offers(pointers, now).keys() - gone, order.to)
+        to = _before_in(connector_id, name, offered.offers(pointers, now), order.to)
     offers = offered.offers([*pointers, offered.Pointer(to, now, "back")], now)
     steps = []
     for file in files:
@@ -191,7 +190,6 @@ def _hold(
             )
     steps = [_step(host, file, order, lambda request: replace(request, held=to)) for file in files]
     with host.database.transaction() as tx:
-        definitions.refer_to(tx, connector_id, to)
         for step in steps:
             connections.hold(
                 tx, step.back.connection, version=to, who=order.who, reason=order.reason, until=order.until
@@ -241,8 +239,8 @@ def _kept(tx: Transaction, unit: run_state.UnitState, chosen: Candidate, order: 
         raise ConfigurationError(
             f"{chosen.version} reads state of version {reads}, and {unit.stream} has version {unit.state_version}",
             code=UNREADABLE,
-            hint=f"--state restore goes back to the checkpoint of version {kept.state_version}: "
-            f"{unit.rows_total - kept.rows_total} rows are read again, with the same event ids",
+            hint=f"--state restore goes back to the checkpoint of version {kept.state_version} and "
+            f"reads {counted(unit.rows_total - kept.rows_total, 'row')} again, with the same event ids",
         )
     return kept
 
@@ -261,7 +259,7 @@ def _restore(tx: Transaction, steps: Sequence[_Step]) -> None:
 
 
 def _point_back(tx: Transaction, connector_id: ConnectorId, name: str, to: str, order: Order) -> None:
-    release = definitions.refer_to(tx, connector_id, to)
+    release = definitions.get(tx, connector_id, to)
     channels.point(
         tx,
         connector_id,
@@ -289,7 +287,7 @@ def _before(tx: Transaction, connector_id: ConnectorId, current: str | None) -> 
     known = [
         release.version
         for release in definitions.all_of(tx, connector_id)
-        if release.status in ("active", "deprecated") and release.collected_at is None
+        if release.status in ("active", "deprecated")
     ]
     top = current if current is not None else max(known, key=Version.parse, default=None)
     return _lower(connector_id, known, top)
