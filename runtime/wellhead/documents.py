@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.errors import Code, ConfigurationError, Place, counted
 
 UNREADABLE = Code("WH-DOC-001", "A file cannot be read.")
 NOT_YAML = Code("WH-DOC-002", "A file is not valid YAML.")
@@ -156,7 +156,7 @@ def validate(model: type[Model], document: Document, data: Any = None) -> Model:
         mistakes = [(document.place(tuple(error["loc"])), _sentence(error, model)) for error in exc.errors()]
         details = tuple(f"{place}: {text}" for place, text in mistakes)
         place, text = mistakes[0]
-        count = f"{len(mistakes)} mistakes, the first: " if len(mistakes) > 1 else ""
+        count = f"{counted(len(mistakes), 'mistake')}, the first: " if len(mistakes) > 1 else ""
         raise ConfigurationError(
             f"{document.file} is not a valid {model.__name__}: {count}{text}",
             code=INVALID,

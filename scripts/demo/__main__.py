@@ -41,6 +41,7 @@ from tests.parts import (
 )
 from wellhead import app as services
 from wellhead.egress import network
+from wellhead.errors import counted
 
 #: The outbound bridge's own address: where a gateway finds this machine.
 OUTSIDE = "172.31.255.1"
@@ -451,7 +452,9 @@ def _nothing_is_left(screen: Screen, stage: Stage) -> None:
     screen.check("networks of theirs", networks, [])
     others = _docker("ps", "--all", "--quiet", "--filter", "label=wellhead.run_id")
     if others:
-        screen.say(f"  other projects have {len(others)} containers on this Engine, so {network.OUTBOUND} stays")
+        screen.say(
+            f"  other projects have {counted(len(others), 'container')} on this Engine, so {network.OUTBOUND} stays"
+        )
     else:
         kept = _docker("network", "ls", "--quiet", "--filter", f"name=^{network.OUTBOUND}$")
         screen.check(f"network {network.OUTBOUND}", kept, [])

@@ -24,6 +24,11 @@ from wellhead_sdk.wire.messages import Failure
 MAX_RETRY_AFTER_S = 366 * 86_400.0
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 row`` or ``2,000 rows``, as a message says it; ``noun`` is the singular of a regular one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class ConnectorError(Exception):
     """The one family the host understands; raise one of its kinds."""
 

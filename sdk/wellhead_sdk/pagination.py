@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from wellhead_sdk.errors import Data
+from wellhead_sdk.errors import Data, counted
 
 #: The cursor of the first page.
 START: None = None
@@ -144,9 +144,9 @@ class Walk:
             answer = self._fetch(self._mode.query(self._cursor))
             following = self._mode.next(answer.document)
             if following is not None and _digest(following) in self._asked:
+                asked = counted(len(self._asked), "cursor")
                 raise Data(
-                    f"the source handed out one cursor twice after {len(self._asked)} cursors: paging would go round "
-                    "in a circle",
+                    f"the source handed out one cursor twice after {asked}: paging would go round in a circle",
                     hint="check pagination.requestParam: a source that does not know it answers the first page again",
                 )
             yield Page(answer.document, answer.raw_ref, answer.read_at, self._cursor, following)

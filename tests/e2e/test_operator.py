@@ -130,7 +130,7 @@ def test_a_state_that_moved_on_goes_back_and_exactly_what_was_announced_is_read_
     assert [read(80), read(100)] == ["1.1.0", "1.1.0"]
     refused = own.call("rollback", "connection", "numbers", "--to", "1.0.0")
     assert (refused.exit_code, refused.stderr.split()[0]) == (78, "WH-CAT-062")
-    assert "50 rows are read again" in refused.stderr
+    assert "reads 50 rows again" in refused.stderr
     assert read(100) == "1.1.0"
     [back] = _answer(own.call("rollback", "connection", "numbers", "--to", "1.0.0", "--state", "restore", "--json"))
     assert [stream["rows_again"] for stream in back["restored"]] == [50]

@@ -208,7 +208,7 @@ def test_the_connection_test_says_what_it_found(start: Start, tmp_path: Path, fi
         (b"", {}, "path", "empty"),
         (b"id,id\n", {}, "column_names", "'id'"),
         (b"id,\n", {}, "column_names", "column 2 has no name"),
-        (b"id,b\n", {"column_names": ["a"]}, "column_names", "1 names"),
+        (b"id,b\n", {"column_names": ["a"]}, "column_names", "1 name,"),
         (b"id,b\n", {"columns": {"c": "int"}}, "columns.c", "no column c"),
         (b"id\n", {"columns": {"id": "number"}}, "columns", "columns"),
         (b"id\n", {"encoding": "klingon"}, "encoding", "encoding"),

@@ -78,7 +78,7 @@ def test_records_of_the_wrong_width_and_bytes_that_are_no_text_are_set_aside_in_
     rows, refused = parsed(b"1,a\n2\n3,b,c\n4,\xff\n\xfe,1,2\n6,d\n", layout(a="int", b="text"))
     assert [row["a"] for row in rows] == [1, 6]
     assert refused == [
-        (1, "malformed", "", "1 fields where 2 are expected"),
+        (1, "malformed", "", "1 field where 2 are expected"),
         (2, "malformed", "", "3 fields where 2 are expected"),
         (3, "unrepresentable", "b", "\\xff"),
         (4, "malformed", "", "3 fields where 2 are expected"),
@@ -125,7 +125,7 @@ def test_unwanted_columns_are_neither_converted_nor_judged() -> None:
 def test_a_delimiter_of_ones_own_works_in_refusals_too() -> None:
     rows, refused = parsed(b"1\tx,y\n2\n", layout(delimiter="\t", a="int", b="text"))
     assert rows == [{"a": 1, "b": "x,y"}]
-    assert refused == [(1, "malformed", "", "1 fields where 2 are expected")]
+    assert refused == [(1, "malformed", "", "1 field where 2 are expected")]
 
 
 def test_inference_says_what_the_sample_suggests_and_text_where_it_suggests_nothing() -> None:

@@ -36,6 +36,7 @@ from wellhead_sdk import (
 )
 from wellhead_sdk.column_types import column_type
 from wellhead_sdk.connector import WHOLE_STREAM
+from wellhead_sdk.errors import counted
 
 _BOM = "\ufeff".encode()
 
@@ -89,7 +90,8 @@ class CsvFileConnector(Connector):
         """Return the test that the file can be read and parsed."""
 
         def readable() -> str:
-            return f"{session.path.name}: {len(session.names)} columns, {_version(session)['size']} bytes"
+            width, size = counted(len(session.names), "column"), counted(_version(session)["size"], "byte")
+            return f"{session.path.name}: {width}, {size}"
 
         return {"file": readable}
 
@@ -187,7 +189,7 @@ def _require_names(names: tuple[str, ...], width: int, config: CsvFileConfig) ->
     repeated = sorted({name for name in names if names.count(name) > 1})
     problem = ""
     if len(names) != width:
-        problem = f"column_names holds {len(names)} names, the file's first record {width} fields"
+        problem = f"column_names holds {counted(len(names), 'name')}, the file's first record {counted(width, 'field')}"
     elif repeated:
         problem = f"the names {', '.join(map(repr, repeated))} stand for more than one column"
     elif "" in names:

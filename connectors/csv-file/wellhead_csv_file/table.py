@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from wellhead_csv_file.blocks import Block, middle
+from wellhead_sdk.errors import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def _why(record: bytes, position: int, layout: Layout) -> Refused:
     """Say what is wrong with a single record: its width, a quote, or the first column that refuses its field."""
     found = fields(record, layout.delimiter)
     if len(found) != len(layout.names):
-        text = f"{len(found)} fields where {len(layout.names)} are expected"
+        text = f"{counted(len(found), 'field')} where {len(layout.names)} are expected"
         return Refused(position, "malformed", record, text=text)
     for column in layout.columns:
         try:

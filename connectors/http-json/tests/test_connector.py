@@ -211,7 +211,7 @@ def test_a_missing_secret_is_named(start: Start) -> None:
 @pytest.mark.parametrize(
     ("reply", "ok", "detail"),
     [
-        (page({"data": {"items": [item(1)]}, "meta": {}}), True, "items: 1 records on the first page"),
+        (page({"data": {"items": [item(1)]}, "meta": {}}), True, "items: 1 record on the first page"),
         (Reply(401), False, "GET localhost/items answered 401"),
         (Reply(404), False, "GET localhost/items answered 404"),
         (page({"rows": []}), False, "the answer for items has no list at data.items"),

@@ -12,6 +12,7 @@ from wellhead_http_json.columns import convert
 from wellhead_http_json.config import RECORD, UNDECLARED, HttpJsonConfig, StreamConfig, source
 from wellhead_sdk import Connector, Data, Out, ReadRequest, Replay, Stream, SyncMode
 from wellhead_sdk.column_types import column_type
+from wellhead_sdk.errors import counted
 from wellhead_sdk.http import HttpSession
 from wellhead_sdk.pagination import Answer, Mode, Page, Query, Walk, at
 
@@ -45,7 +46,7 @@ class HttpJsonConnector(Connector):
 
         def reachable() -> str:
             answer = session.http.answer(stream.path, _query(stream, 1))
-            return f"{stream.name}: {len(_records(answer.document, stream))} records on the first page"
+            return f"{stream.name}: {counted(len(_records(answer.document, stream)), 'record')} on the first page"
 
         return {"first_page": reachable}
 

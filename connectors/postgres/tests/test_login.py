@@ -85,6 +85,10 @@ def test_columns_the_user_may_not_read_are_not_offered(postgres: Server, databas
     assert (stream.name, stream.schema.names) == ("public.seen", ["id"])
 
 
+def test_the_probe_counts_what_can_be_read(postgres: Server, database: Source) -> None:
+    assert Postgres().probes(_log_in(postgres))["schema"]() == "1 table of schema public can be read"
+
+
 @pytest.mark.parametrize(("schema", "reason"), [("closed", "permission_denied"), ("nowhere", "not_found")])
 def test_a_schema_that_is_missing_or_closed_is_told_apart(
     postgres: Server, database: Source, schema: str, reason: str

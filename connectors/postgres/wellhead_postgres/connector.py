@@ -41,6 +41,7 @@ from wellhead_sdk import (
     Unit,
 )
 from wellhead_sdk.cursor import Cursor
+from wellhead_sdk.errors import counted
 
 #: Cursor columns the lookback applies to.
 _TIMES = ("date", "timestamp", "timestamptz")
@@ -110,7 +111,7 @@ class Postgres(Connector):
                     fields={"schema": "USAGE is not granted"},
                 )
             count = sum(1 for _ in tables.find(connection, schema))
-        return f"{count} tables of schema {schema} can be read"
+        return f"{counted(count, 'table')} of schema {schema} can be read"
 
     def discover(self, session: Session) -> Iterable[Stream]:
         """Offer every table of the schema that the user may read."""

@@ -33,7 +33,7 @@ from ruamel.yaml import YAML
 from wellhead import documents
 from wellhead.catalog.keys import KeyId, PublicKey
 from wellhead.clock import Clock, SystemClock
-from wellhead.errors import Code, RefusedError
+from wellhead.errors import Code, RefusedError, counted
 from wellhead.ids import ConnectorId
 
 NO_KEYS = Code("WH-CAT-010", "Nobody is trusted to sign for a namespace.")
@@ -124,7 +124,7 @@ class RuleText(_Section):
         elif not self.keys:
             raise ValueError("name at least one key")
         elif self.threshold > len(set(self.keys)):
-            raise ValueError(f"threshold {self.threshold} cannot be met by {len(set(self.keys))} keys")
+            raise ValueError(f"threshold {self.threshold} cannot be met by {counted(len(set(self.keys)), 'key')}")
         return self
 
 

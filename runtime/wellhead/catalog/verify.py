@@ -22,7 +22,7 @@ from wellhead.catalog import cosign, signature
 from wellhead.catalog.keys import KeyId, PrivateKey
 from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Rule, Trust
-from wellhead.errors import Code, RefusedError
+from wellhead.errors import Code, RefusedError, counted
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base, layout, provenance, sbom
 from wellhead.images.layout import ImageDigests
@@ -209,7 +209,7 @@ def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> byt
     layers = [layout.descriptor(item) for item in _list(document.get("layers"))]
     if len(layers) != 1:
         raise RefusedError(
-            f"the signature's manifest {found.digest} has {len(layers)} envelopes",
+            f"the signature's manifest {found.digest} has {counted(len(layers), 'envelope')}",
             code=signature.BAD_ENVELOPE,
             hint="publish the release again",
         )
@@ -334,7 +334,7 @@ def read_part(shelf: Shelf, children: Sequence[layout.Descriptor], role: str, me
     layers = _list(_document(shelf, found[0], f"the {role}'s artifact").get("layers"))
     if len(layers) != 1:
         raise RefusedError(
-            f"the {role}'s artifact holds {len(layers)} documents",
+            f"the {role}'s artifact holds {counted(len(layers), 'document')}",
             code=missing,
             hint="publish the release again",
         )

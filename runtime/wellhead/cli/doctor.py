@@ -11,7 +11,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import WellheadError
+from wellhead.errors import WellheadError, counted
 
 if TYPE_CHECKING:
     from wellhead.app import App
@@ -105,7 +105,7 @@ def _store(host: App) -> Finding:
     if host.remote is not None:
         host.remote.greet()
     also = "" if host.remote is None else f"; {host.remote.where} answers"
-    return Finding("store", True, f"{host.layout.path} holds {len(host.layout.names())} names{also}")
+    return Finding("store", True, f"{host.layout.path} holds {counted(len(host.layout.names()), 'name')}{also}")
 
 
 def _trust(host: App) -> Finding:

@@ -11,7 +11,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
-from wellhead.errors import Code, ConfigurationError, Place, RefusedError
+from wellhead.errors import Code, ConfigurationError, Place, RefusedError, counted
 
 NO_CASES = Code("WH-POL-004", "There are no cases to try.")
 
@@ -67,7 +67,7 @@ def try_cases(
         for one in wrong:
             told = f"{one.place}: {one.policy}: {one.case}: expected {one.expected}, got {one.got}"
             out.print(f"{told} ({one.failed})" if one.failed else told, markup=False)
-        out.print(f"{len(outcomes)} cases, {len(wrong)} decided otherwise", markup=False)
+        out.print(f"{counted(len(outcomes), 'case')}, {len(wrong)} decided otherwise", markup=False)
     if wrong:
         sys.exit(ConfigurationError.exit_code)
 

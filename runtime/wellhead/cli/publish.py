@@ -11,7 +11,7 @@ import typer
 from wellhead.cli import output
 from wellhead.cli.build import Folder, Platforms, Sdk, split
 from wellhead.cli.options import Config, Json
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 
 BAD_AGE = Code("WH-CLI-023", "An age cannot be read.")
 WHICH_KEY = Code("WH-CLI-020", "It is not clear which key should sign.")
@@ -124,7 +124,7 @@ def _key_files(folder: Path, named: list[str]) -> list[Path]:
     found = sorted(file for file in folder.glob("*.key") if file.stem != keys.HOST)
     if len(found) != 1:
         raise ConfigurationError(
-            f"{folder} holds {len(found)} keys",
+            f"{folder} holds {counted(len(found), 'key')}",
             code=WHICH_KEY,
             hint="name one with --key"
             if found

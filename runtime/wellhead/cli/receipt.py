@@ -10,7 +10,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 
 if TYPE_CHECKING:
     from wellhead.registry.runs import Run
@@ -47,7 +47,7 @@ def show(
         ("signed by", "nobody" if signed is None else signed["keyid"]),
     ]
     rows += [
-        (f"stream {stream['name']}", f"{stream['rows']:,} rows, crc32c {stream['content_crc32c']}")
+        (f"stream {stream['name']}", f"{counted(stream['rows'], 'row')}, crc32c {stream['content_crc32c']}")
         for stream in document["streams"]
     ]
     output.print_table("", ("", ""), rows, empty="")

@@ -9,6 +9,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
+from wellhead.errors import counted
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="One tar, an OCI layout.")]
 
@@ -34,7 +35,7 @@ def export(
         rows = [{"connector": connector, "version": version} for connector, version in done.releases]
         output.print_json({"file": str(file), "bytes": done.size, "releases": rows})
         return
-    output.console().print(f"{file}: {len(done.releases)} releases, {done.size / 1e6:.1f} MB", markup=False)
+    output.console().print(f"{file}: {counted(len(done.releases), 'release')}, {done.size / 1e6:.1f} MB", markup=False)
     for connector, version in done.releases:
         output.console().print(f"  {connector} {version}", markup=False)
 

@@ -37,7 +37,7 @@ from wellhead.engine import folders
 from wellhead.engine.client import ConflictError, Container, Engine, NetworkSpec
 from wellhead.engine.container import GATEWAY, Attachment, ContainerSpec, Labels, Mount, Resources, Seal
 from wellhead.engine.reaper import KEPT
-from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError
+from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError, counted
 from wellhead.manifest.egress import EgressEntry
 
 NOT_READY = Code("WH-EGR-001", "The egress gateway did not come up.")
@@ -412,7 +412,7 @@ class Fencer:
         exact = {rule.host for rule in policy.rules if rule.approved and not rule.is_wildcard}
         if len(exact) > MAX_HOSTS:
             raise ConfigurationError(
-                f"the policy names {len(exact)} hosts, and a gateway serves {MAX_HOSTS}",
+                f"the policy names {counted(len(exact), 'host')}, and a gateway serves {MAX_HOSTS}",
                 code=TOO_MANY_HOSTS,
                 hint="name a wildcard where hosts share a parent, or split the connection",
             )

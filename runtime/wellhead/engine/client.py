@@ -22,7 +22,7 @@ import docker.utils
 import requests
 
 from wellhead.engine.container import PREFIX, Change, ContainerSpec, ContainerState, Labels, seccomp_profile
-from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError
+from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError, counted
 
 UNREACHABLE = Code("WH-ENG-001", "No Docker Engine answers.")
 FORBIDDEN = Code("WH-ENG-002", "This user may not talk to the Docker Engine.")
@@ -431,7 +431,7 @@ class Engine:
         loaded = [text.split(": ", 1)[1].strip() for text in told if text.startswith("Loaded image")]
         ids = {self._image_id(name) for name in loaded}
         if len(ids) != 1:
-            raise _unloadable(f"it named {len(ids)} images: {''.join(told).strip()}")
+            raise _unloadable(f"it named {counted(len(ids), 'image')}: {''.join(told).strip()}")
         return ids.pop()
 
     def save(self, image: str) -> Iterator[bytes]:

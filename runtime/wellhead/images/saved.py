@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 from wellhead.images import build, layer, layout, provenance, sbom, store
 from wellhead.images.build import Built
 from wellhead.manifest.load import LoadedManifest
@@ -58,7 +58,7 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
     with tarfile.open(archive) as tar:
         images = json.loads(_member(tar, "manifest.json"))
         if len(images) != 1:
-            raise _not_an_image(f"it holds {len(images)} images")
+            raise _not_an_image(f"it holds {counted(len(images), 'image')}")
         config = _member(tar, images[0]["Config"])
         described: dict[str, Any] = json.loads(config)
         platform = f"{described['os']}/{described['architecture']}"
@@ -72,7 +72,7 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
         diff_ids = described["rootfs"]["diff_ids"]
         names = images[0]["Layers"]
         if len(diff_ids) != len(names):
-            raise _not_an_image(f"its config names {len(diff_ids)} layers, and there are {len(names)}")
+            raise _not_an_image(f"its config names {counted(len(diff_ids), 'layer')}, and there are {len(names)}")
         packed: list[layer.Packed] = []
         insides: list[Path] = []
         for number, (name, diff_id) in enumerate(zip(names, diff_ids, strict=True)):

@@ -23,7 +23,7 @@ from wellhead.catalog.verify import VerifiedRelease
 from wellhead.clock import Clock
 from wellhead.compat import judge
 from wellhead.engine.client import Engine
-from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.errors import Code, ConfigurationError, RefusedError, counted
 from wellhead.ids import ConnectorId
 from wellhead.images import build, layout, saved, store
 from wellhead.images.build import Built, Inputs
@@ -150,7 +150,7 @@ def require_sound(loaded: LoadedManifest) -> tuple[Finding, ...]:
     if errors:
         first = errors[0]
         raise ConfigurationError(
-            f"the manifest has {len(errors)} errors, the first: {first.message}",
+            f"the manifest has {counted(len(errors), 'error')}, the first: {first.message}",
             code=UNSOUND,
             hint=first.hint,
             place=first.place,
@@ -181,7 +181,7 @@ def _require_fitting_version(here: Publisher, loaded: LoadedManifest) -> None:
         first = verdict.findings[0]
         raise ConfigurationError(
             f"{manifest.metadata.version} does not fit what changed since {verdict.against} "
-            f"({len(verdict.findings)} findings), the first: {first.message}",
+            f"({counted(len(verdict.findings), 'finding')}), the first: {first.message}",
             code=first.code,
             hint=first.hint,
             place=first.place,

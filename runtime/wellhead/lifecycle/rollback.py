@@ -82,7 +82,7 @@ def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
         current = None if row.resolved is None else row.resolved.version
         connector_id = ConnectorId(file.connection.connector)
         to = order.to or _before(tx, connector_id, current)
-        definitions.get(tx, connector_id, to)
+        definitions.refer_to(tx, connector_id, to)
     (back,) = _hold(host, connector_id, [file], to, order)
     return back
 
@@ -102,7 +102,7 @@ def tenant(
         for file in files:
             onboard(tx, file)
         to = order.to or _before(tx, connector_id, _highest(tx, files))
-        definitions.get(tx, connector_id, to)
+        definitions.refer_to(tx, connector_id, to)
     return _hold(host, connector_id, files, to, order)
 
 
@@ -125,7 +125,7 @@ def connector(host: Host, connector_id: ConnectorId, found: Sequence[ConnectionF
         for file in files:
             onboard(tx, file)
         to = order.to or _before(tx, connector_id, None)
-        definitions.get(tx, connector_id, to)
+        definitions.refer_to(tx, connector_id, to)
 
     def point(tx: Transaction) -> None:
         for name, pointer in channels.current(tx, connector_id).items():
@@ -149,7 +149,8 @@ def channel(
         for file in files:
             onboard(tx, file)
         pointers = rollout.pointers(channels.history(tx, connector_id, name))
-        to = _before_in(connector_id, name, offered.offers(pointers, now), order.to)
+        gone = {row.version for row in definitions.all_of(tx, connector_id) if row.collected_at is not None}
+        to = _before_in(connector_id, name, offered.offers(pointers, now).keys() - gone, order.to)
     offers = offered.offers([*pointers, offered.Pointer(to, now, "back")], now)
     steps = []
     for file in files:
@@ -190,6 +191,7 @@ def _hold(
             )
     steps = [_step(host, file, order, lambda request: replace(request, held=to)) for file in files]
     with host.database.transaction() as tx:
+        definitions.refer_to(tx, connector_id, to)
         for step in steps:
             connections.hold(
                 tx, step.back.connection, version=to, who=order.who, reason=order.reason, until=order.until
@@ -259,7 +261,7 @@ def _restore(tx: Transaction, steps: Sequence[_Step]) -> None:
 
 
 def _point_back(tx: Transaction, connector_id: ConnectorId, name: str, to: str, order: Order) -> None:
-    release = definitions.get(tx, connector_id, to)
+    release = definitions.refer_to(tx, connector_id, to)
     channels.point(
         tx,
         connector_id,
@@ -287,7 +289,7 @@ def _before(tx: Transaction, connector_id: ConnectorId, current: str | None) -> 
     known = [
         release.version
         for release in definitions.all_of(tx, connector_id)
-        if release.status in ("active", "deprecated")
+        if release.status in ("active", "deprecated") and release.collected_at is None
     ]
     top = current if current is not None else max(known, key=Version.parse, default=None)
     return _lower(connector_id, known, top)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.errors import Code, ConfigurationError, Place, counted
 from wellhead.manifest.model import Manifest
 
 INVALID_CONFIG = Code("WH-MAN-110", "A connection's config is not what the connector asks for.")
@@ -61,7 +61,7 @@ def checked(manifest: Manifest, config: Mapping[str, Any], file: str | None = No
     result = config_errors(manifest, config)
     if result.mistakes:
         first = result.mistakes[0]
-        more = f" ({len(result.mistakes)} mistakes in all)" if len(result.mistakes) > 1 else ""
+        more = f" ({counted(len(result.mistakes), 'mistake')} in all)" if len(result.mistakes) > 1 else ""
         raise ConfigurationError(
             f"config.{first.field} {first.message}{more}",
             code=INVALID_CONFIG,

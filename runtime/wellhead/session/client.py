@@ -19,7 +19,7 @@ import grpc
 
 from wellhead import failpoints, ids
 from wellhead.clock import Clock
-from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError
+from wellhead.errors import Code, FatalError, RefusedError, TransientError, WellheadError, counted
 from wellhead.session import failures
 from wellhead.session.stream import UNDECODABLE, UnitStream
 from wellhead_sdk.wire import codec, service
@@ -343,7 +343,7 @@ def _check_plan(order: m.ReadOrder, plan: m.ReadPlan) -> None:
     keys = [unit.key for unit in plan.units]
     problem = None
     if not keys or len(keys) > MAX_UNITS or len(set(keys)) != len(keys):
-        problem = f"{len(keys)} units, of them {len(set(keys))} different"
+        problem = f"{counted(len(keys), 'unit')}, of them {len(set(keys))} different"
     elif any(not ids.is_unit_key(key) for key in keys):
         problem = f"a unit is named {next(key for key in keys if not ids.is_unit_key(key))!r}"
     elif ids.WHOLE_STREAM in keys and len(keys) > 1:

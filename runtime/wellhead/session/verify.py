@@ -12,7 +12,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from wellhead.errors import Code, FatalError
+from wellhead.errors import Code, FatalError, counted
 from wellhead_sdk.wire import arrow
 from wellhead_sdk.wire import messages as m
 
@@ -110,7 +110,9 @@ class Verifier:
         if not records.schema.equals(self._schema, check_metadata=True):
             raise _broken(f"batch {frame.batch_no} has another schema than announced", SCHEMA_DIFFERS)
         if records.num_rows != frame.rows:
-            raise _broken(f"batch {frame.batch_no} says {frame.rows} rows and holds {records.num_rows}", ROW_COUNT)
+            raise _broken(
+                f"batch {frame.batch_no} says {counted(frame.rows, 'row')} and holds {records.num_rows}", ROW_COUNT
+            )
         self._batch_no += 1
         self._rows += frame.rows
         self._rows_since += frame.rows

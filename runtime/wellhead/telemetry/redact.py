@@ -20,7 +20,7 @@ from itertools import groupby
 from typing import AnyStr, Generic
 from urllib.parse import quote, quote_plus
 
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, counted
 
 TOO_SHORT = Code("WH-SEC-030", "A secret is too short to be kept out of logs.")
 
@@ -82,7 +82,7 @@ class Redactor:
         self._patterns: tuple[_Patterns[str], _Patterns[bytes]] | None = None
 
     def __repr__(self) -> str:
-        return f"Redactor({len(self._forms)} forms)"
+        return f"Redactor({counted(len(self._forms), 'form')})"
 
     def add(self, value: str) -> None:
         """Know one more secret from now on.
@@ -93,7 +93,7 @@ class Redactor:
         """
         if len(value) < MIN_LENGTH:
             raise ConfigurationError(
-                f"a secret of {len(value)} characters cannot be kept out of logs",
+                f"a secret of {counted(len(value), 'character')} cannot be kept out of logs",
                 code=TOO_SHORT,
                 hint=f"use a secret of at least {MIN_LENGTH} characters",
             )

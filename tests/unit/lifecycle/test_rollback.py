@@ -169,7 +169,7 @@ def test_a_state_that_the_older_release_cannot_read_is_refused_and_then_restored
         levels(stateful, stateful.file, BACK)[level]()
     assert caught.value.code.name == "WH-CAT-062"
     assert caught.value.hint is not None
-    assert "30 rows are read again" in caught.value.hint
+    assert "reads 30 rows again" in caught.value.hint
     assert stateful.versions([stateful.file]) == {stateful.file.key: "1.1.0"}
     back = levels(stateful, stateful.file, RESTORE)[level]()
     assert back.restored == (rollback.Restored(stateful.stream, 1, 30),)
