@@ -30,8 +30,8 @@ from wellhead.errors import (
     UsageError,
     WellheadError,
 )
-from wellhead.ids import StreamKey, StreamName
-from wellhead.lifecycle import fence, launch, lend, recover, retry
+from wellhead.ids import ConnectorId, StreamKey, StreamName
+from wellhead.lifecycle import fence, launch, lend, recover, retry, rollout
 from wellhead.lifecycle.claim import AlreadyDoneError, Claim, HeldError, claimed, probing
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan, freeze
@@ -259,9 +259,20 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
         )
     ending = _ending(progress, here.stop, error)
     try:
-        return close(here, plan, order.logical_run_id, ending)
+        report = close(here, plan, order.logical_run_id, ending)
     except WellheadError as failure:
         return unrecorded(here, plan, order.logical_run_id, ending, failure)
+    _judge_rollouts(here, ConnectorId(file.connection.connector))
+    return report
+
+
+def _judge_rollouts(here: Run, connector: ConnectorId) -> None:
+    """Halt a rollout that this run was one failure too many for; the run has ended, whatever comes of that."""
+    try:
+        for halted in rollout.settle(here.host.database, here.host.clock, connector):
+            here.log.write(Level.WARNING, "rollout_halted", version=halted.version, reason=halted.reason)
+    except Exception as failure:  # noqa: BLE001 - still the outermost block: what the run did is recorded by now
+        here.log.write(Level.ERROR, "rollout_not_judged", trace="".join(traceback.format_exception(failure)))
 
 
 def _ending(progress: Progress, stop: Stop, error: WellheadError | None) -> Ending:

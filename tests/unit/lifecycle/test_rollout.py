@@ -9,22 +9,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from wellhead import documents
 from wellhead.catalog.channels import Guard, Rollout
 from wellhead.catalog.policy import Policy
+from wellhead.clock import SystemClock
 from wellhead.connections import Connection, ConnectionFile
-from wellhead.errors import ConfigurationError, RefusedError
+from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
-from wellhead.lifecycle import resolution, rollout
-from wellhead.lifecycle.host import Host
+from wellhead.lifecycle import plan, resolution, rollout
+from wellhead.lifecycle import run as lifecycle
+from wellhead.lifecycle.host import Host, Run
 from wellhead.registry import alerts, channels, connections, definitions, runs
 from wellhead.registry.database import Database, Transaction
 from wellhead.registry.definitions import PlatformImage, Release
 from wellhead.settings import Settings
 
-from .conftest import MANIFEST
+from .conftest import MANIFEST, World
 
+CODE = Code("WH-TST-001", "A test's own.")
 CONNECTOR = ConnectorId("dev/generator")
 PLATFORM = "linux/amd64"
 
@@ -200,3 +204,78 @@ def test_only_what_is_on_offer_is_halted(catalog: Catalog) -> None:
     rollout.halt(catalog.database, clock, CONNECTOR, "1.0.0", "stable", "ops", "why")
     decision = resolution.choose(catalog.host, catalog.connect(1)[0], PLATFORM)
     assert [item.reason for item in decision.rejected] == ["not in the channel stable"]
+
+
+# ----- judged when a run has closed
+
+
+@pytest.fixture
+def rolling(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A connection that gets 1.1.0, which is being rolled out and has failed twice, while 1.0.0 has not."""
+    with world.database.transaction() as tx:
+        for number, version in enumerate(("1.0.0", "1.1.0")):
+            digest = Digest(f"sha256:{number}" + "0" * 63)
+            image = PlatformImage(digest, digest)
+            published = Release(
+                CONNECTOR, version, digest, "00", {PLATFORM: image}, MANIFEST.document.data, "k", datetime.now(UTC)
+            )
+            definitions.register(tx, published)
+    for version, share in (("1.0.0", None), ("1.1.0", Rollout(50))):
+        rollout.promote(world.database, SystemClock(), rollout.Order(CONNECTOR, version, "stable", "ops", "new", share))
+    key = ConnectionKey("default", "default", "others")
+    ran = [("1.0.0", "succeeded")] * 3 + [("1.1.0", "failed")] * 2
+    with world.database.transaction() as tx:
+        for number, (version, status) in enumerate(ran):
+            run_id = RunId(f"before-{number}")
+            runs.start(tx, runs.Start(run_id, key, "run", "host", CONNECTOR, epoch=1))
+            runs.set_plan(tx, run_id, version=version, index_digest=Digest("sha256:1"), plan={})
+            streams = {"rows": {"rows": 1, "dead_letters": 0}}
+            runs.finish(tx, run_id, runs.Outcome(status, 0 if status == "succeeded" else 70, streams=streams))
+    frozen = vars(lifecycle)["freeze"]
+
+    def freeze(here: Run, file: ConnectionFile, platform: str) -> plan.Plan:
+        with here.host.database.transaction() as tx:
+            runs.set_plan(tx, here.claim.run_id, version="1.1.0", index_digest=Digest("sha256:1"), plan={})
+        made: plan.Plan = frozen(here, file, platform)
+        return made
+
+    monkeypatch.setattr("wellhead.lifecycle.run.freeze", freeze)
+    return world
+
+
+FAILS = {"rows": 9, "fail_at": 0, "fail_as": "fatal"}
+
+
+def kinds(world: World) -> list[str]:
+    """Return what was done in the channel, oldest first."""
+    with world.database.read() as tx:
+        return [row.kind for row in channels.history(tx, CONNECTOR, "stable")]
+
+
+def test_the_run_that_is_one_failure_too_many_halts_the_rollout_itself(rolling: World) -> None:
+    assert rolling.run(rolling.connect(config=FAILS)).exit_code == 70
+    assert kinds(rolling) == ["promote", "promote", "halt"]
+
+
+def test_a_run_below_the_guards_count_halts_nothing(rolling: World) -> None:
+    with rolling.database.transaction() as tx:
+        tx.execute(sa.text("delete from connector_runs where run_id = 'before-4'"))
+    assert rolling.run(rolling.connect(config=FAILS)).exit_code == 70
+    assert kinds(rolling) == ["promote", "promote"]
+
+
+@pytest.mark.parametrize("error", [TransientError("locked", code=CODE), KeyError("percent")])
+def test_a_run_has_ended_whatever_judging_its_rollout_comes_to(
+    rolling: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rollout, "settle", fail)
+    report = rolling.run(rolling.connect(config={"rows": 3}))
+    assert (report.exit_code, rolling.ids()) == (0, [0, 1, 2])
+    with rolling.database.read() as tx:
+        assert runs.get(tx, RunId(report.run_id)).status == "succeeded"
+    log = rolling.host().log_file(RunId(report.run_id)).read_text()
+    assert "rollout_not_judged" in log
+    assert type(error).__name__ in log
