@@ -11,6 +11,7 @@ A part that cannot be had is an error with the way to get it.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -46,12 +47,47 @@ class SqlError(Exception):
     """What psql printed when a statement failed."""
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """Name a TCP port nobody listens on; another process may take it before its user does."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*addresses: str) -> int:
+    """Name a TCP port nobody listens on at any of the addresses, loopback if none; it may be taken before it is used.
+
+    Raises:
+        MissingPartError: no port was free at all of them in a hundred tries.
+    """
+    first, *others = addresses or ("127.0.0.1",)
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind((first, 0))
+            port: int = probe.getsockname()[1]
+            if not any(_is_taken(address, port) for address in others):
+                return port
+    raise MissingPartError(f"no port is free at {', '.join(addresses)}\nmend: `ss -ltnp` lists who listens; end some")
+
+
+def require_free(program: str, addresses: tuple[str, ...], port: int) -> None:
+    """Refuse to start a server where another one listens: PostgreSQL goes on with those addresses that are free.
+
+    Raises:
+        MissingPartError: the port is taken at one of the addresses.
+    """
+    for address in addresses:
+        if _is_taken(address, port):
+            raise MissingPartError(
+                f"{program} cannot listen on {address}:{port}: another program does\n"
+                f"mend: start this again, which chooses another port; `ss -ltnp 'sport = :{port}'` shows who has it"
+            )
+
+
+def _is_taken(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        # What a server that has ended left behind (TIME_WAIT) is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return True
+    return False
 
 
 def wait_until(condition: Callable[[], bool], *, what: str, within_s: float = START_S) -> None:
@@ -207,6 +243,7 @@ class OpenBao:
 
     def start(self) -> None:
         """Start the server, and initialise and unseal a durable one."""
+        require_free("OpenBao", ("127.0.0.1",), self.port)
         argv = [self.binary(), "server"]
         if self.durable:
             data = self.folder / "data"
@@ -464,6 +501,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
+        require_free("PostgreSQL", self.listen, self.port)
         argv = [str(self.programs() / "postgres"), "-D", str(self.folder / "data")]
         self._process = Process(argv, self.folder / "log", last_signal=signal.SIGQUIT, user="postgres")
         self._process.start()
@@ -536,7 +574,9 @@ def postgres_server(
     """Lend a fresh PostgreSQL cluster; with ``tls_names`` it speaks TLS under a certificate for them (`server.tls`)."""
     with tempfile.TemporaryDirectory(prefix="wellhead-postgres-") as folder:
         tls = certificate(Path(folder), *tls_names) if tls_names else None
-        server = Postgres(Path(folder), listen=listen, wal_level=wal_level, tls=tls, settings=settings or {})
+        server = Postgres(
+            Path(folder), listen, wal_level=wal_level, tls=tls, settings=settings or {}, port=free_port(*listen)
+        )
         try:
             server.create()
             server.start()

@@ -191,7 +191,7 @@ def _servers(screen: Screen, folder: Path) -> Iterator[Stage]:
             kept / "postgres",
             listen=("127.0.0.1", OUTSIDE),
             password=secrets.token_urlsafe(24),
-            port=free_port(),
+            port=free_port("127.0.0.1", OUTSIDE),
             settings={"log_connections": "on"},
         )
         scope.callback(postgres.stop)
