@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,34 +116,43 @@ def of(release: VerifiedRelease) -> PinnedRelease:
     return pinned(release.index_digest, release.images, release.manifest_sha256, release.key_ids, state)
 
 
-SIGNERS = "list of signers"
-_FACTS: Mapping[str, Callable[[PinnedRelease], object]] = {
-    "digest": lambda release: release.digest,
-    "manifest": lambda release: release.manifest,
-    SIGNERS: lambda release: " ".join(sorted(release.signed_by)) or "empty",
-    "list of state versions it reads": lambda release: " ".join(map(str, sorted(release.state.reads))),
-    "state version it writes": lambda release: release.state.writes,
-}
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that is said of a release: ``field`` is where a file says it, the text how a sentence names it."""
+
+    field: tuple[str, ...]
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
 
 
-def parted(said: Mapping[str, PinnedRelease]) -> dict[str, dict[str, str]]:
-    """Return every fact about which some do not agree, each with what they say.
+DIGEST = Fact(("digest",), "digest")
+
+
+def parted(said: Mapping[str, PinnedRelease]) -> dict[Fact, dict[str, str]]:
+    """Return every fact about which some do not agree, by its words, each with what they say.
 
     Args:
         said: who says it, such as ``the database`` → what is said of one release.
     """
     facts = {where: _facts(release) for where, release in said.items()}
-    told = {
-        fact: {where: found.get(fact, "nothing") for where, found in facts.items()}
-        for fact in sorted({fact for found in facts.values() for fact in found})
-    }
+    known = sorted({fact for found in facts.values() for fact in found}, key=str)
+    told = {fact: {where: found.get(fact, "nothing") for where, found in facts.items()} for fact in known}
     return {fact: values for fact, values in told.items() if len(set(values.values())) > 1}
 
 
-def _facts(release: PinnedRelease) -> dict[str, str]:
-    facts = {what: str(read(release)) for what, read in _FACTS.items()}
-    for platform, image in release.platforms.items():
-        facts |= {f"image manifest for {platform}": image.manifest, f"image id for {platform}": image.image_id}
+def _facts(release: PinnedRelease) -> dict[Fact, str]:
+    facts = {
+        DIGEST: release.digest,
+        Fact(("manifest",), "manifest"): release.manifest,
+        Fact(("signed_by",), "list of signers"): " ".join(sorted(release.signed_by)) or "empty",
+        Fact(("state", "reads"), "list of state versions it reads"): " ".join(map(str, sorted(release.state.reads))),
+        Fact(("state", "writes"), "state version it writes"): str(release.state.writes),
+    }
+    for name, image in release.platforms.items():
+        facts[Fact(("platforms", name, "manifest"), f"image manifest for {name}")] = image.manifest
+        facts[Fact(("platforms", name, "image_id"), f"image id for {name}")] = image.image_id
     return facts
 
 

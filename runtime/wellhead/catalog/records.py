@@ -10,6 +10,7 @@ from the trusted key down. Rollouts to a share of the connections are an operato
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from semver import Version
 
 from wellhead import documents
 from wellhead.catalog import pinned
-from wellhead.catalog.pinned import PinnedRelease, Section
+from wellhead.catalog.pinned import Fact, PinnedRelease, Section
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.documents import Document
 from wellhead.errors import Code, ConfigurationError, Place, RefusedError
@@ -117,7 +118,8 @@ def require_same_digest(folder: Path, connector: ConnectorId, version: str, dige
         return
     known = _read(folder, file)
     if pinned.bare(known.record.digest) != digest:
-        raise _other(known, "digest", known.record.digest, pinned.prefixed(pinned.INDEX, digest))
+        told = {"record": known.record.digest, "release": pinned.prefixed(pinned.INDEX, digest)}
+        raise _other(known, pinned.DIGEST, told)
 
 
 def add(folder: Path, record: Record) -> bool:
@@ -131,7 +133,7 @@ def add(folder: Path, record: Record) -> bool:
     if file.exists():
         known = _read(folder, file)
         for fact, told in pinned.parted({"record": known.record, "release": record}).items():
-            raise _other(known, fact, told["record"], told["release"])
+            raise _other(known, fact, told)
         return False
     pinned.write(file, render(record))
     return True
@@ -210,12 +212,12 @@ def _read(folder: Path, file: Path) -> Filed:
     return Filed(record, document)
 
 
-def _other(known: Filed, fact: str, said: str, now: str) -> RefusedError:
+def _other(known: Filed, fact: Fact, told: Mapping[str, str]) -> RefusedError:
     record = known.record
-    field = {"digest": ("digest",), "manifest": ("manifest",), pinned.SIGNERS: ("signed_by",)}.get(fact, ("platforms",))
     return RefusedError(
-        f"the record of {record.connector} {record.version} says its {fact} is {said}, and now it is {now}",
+        f"the record of {record.connector} {record.version} says its {fact} is {told['record']}, and now it is "
+        f"{told['release']}",
         code=OTHER_RECORD,
         hint="records are added, and never changed: give other bytes a new version; sign again without --record",
-        place=known.document.place(field),
+        place=known.document.place(fact.field),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellhead.cli import output, transfer
+from wellhead.cli import output, sync, transfer
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
 
@@ -20,6 +20,7 @@ UNKNOWN_CONNECTOR = Code("WH-CLI-021", "No release of a connector is known.")
 app = typer.Typer(no_args_is_help=True, help="The releases we know.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("sync")(sync.sync)
 
 Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The connector.")]
 Version = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: what channel stable points to.")]
@@ -230,4 +231,4 @@ def release_of(host: Any, connector: str, version: str | None) -> Any:
                 code=UNKNOWN_CONNECTOR,
                 hint="`wellhead catalog list` shows what is published",
             )
-        return definitions.get(tx, wanted, stable.version) if stable is not None else known[-1]
+        return next((one for one in known if stable is not None and one.version == stable.version), known[-1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from wellhead.catalog import channels as offered
@@ -68,40 +69,55 @@ def promote(database: Database, clock: Clock, order: Order) -> None:
         RefusedError: the release is yanked or blocked (WH-CAT-072).
     """
     with database.transaction() as tx:
-        release = definitions.refer_to(tx, order.connector, order.version)
-        if release.status in ("yanked", "blocked"):
-            raise RefusedError(
-                f"{order.connector} {order.version} is {release.status}: {release.status_reason or 'no reason given'}",
-                code=NOT_PROMOTABLE,
-                hint="promote another version, or `wellhead catalog restore` it first",
-            )
-        known = pointers(channels.history(tx, order.connector, order.channel))
-        reached = offered.offers(known, clock.now()).get(order.version, 0.0)
-        wanted = EVERYBODY if order.rollout is None else order.rollout.percent
-        if wanted < reached:
-            raise ConfigurationError(
-                f"{order.connector} {order.version} is on offer to {reached:g} % in {order.channel} already",
-                code=SHRINKS,
-                hint=f"give at least {reached:g}, or halt it: "
-                f"wellhead channel halt {order.connector} {order.version} --channel {order.channel}",
-            )
-        channels.point(
-            tx,
-            order.connector,
-            order.channel,
-            version=order.version,
-            index_digest=release.index_digest,
-            who=order.who,
-            reason=order.reason,
-            rollout=None if order.rollout is None else asdict(order.rollout),
+        offer(tx, clock.now(), order)
+
+
+def offer(tx: Transaction, now: datetime, order: Order) -> None:
+    """Promote as `promote` does, as a part of a larger transaction; raises like it."""
+    release = definitions.refer_to(tx, order.connector, order.version)
+    require_promotable(release)
+    known = pointers(channels.history(tx, order.connector, order.channel))
+    reached = offered.offers(known, now).get(order.version, 0.0)
+    wanted = EVERYBODY if order.rollout is None else order.rollout.percent
+    if wanted < reached:
+        raise ConfigurationError(
+            f"{order.connector} {order.version} is on offer to {reached:g} % in {order.channel} already",
+            code=SHRINKS,
+            hint=f"give at least {reached:g}, or halt it: "
+            f"wellhead channel halt {order.connector} {order.version} --channel {order.channel}",
         )
-        catalog_events.note(
-            tx,
-            "promoted",
-            order.connector,
-            who=order.who,
-            version=order.version,
-            details={"channel": order.channel, "percent": wanted, "reason": order.reason},
+    channels.point(
+        tx,
+        order.connector,
+        order.channel,
+        version=order.version,
+        index_digest=release.index_digest,
+        who=order.who,
+        reason=order.reason,
+        rollout=None if order.rollout is None else asdict(order.rollout),
+    )
+    catalog_events.note(
+        tx,
+        "promoted",
+        order.connector,
+        who=order.who,
+        version=order.version,
+        details={"channel": order.channel, "percent": wanted, "reason": order.reason},
+    )
+
+
+def require_promotable(release: definitions.Release) -> None:
+    """Refuse what nobody should be given any more.
+
+    Raises:
+        RefusedError: the release is yanked or blocked (WH-CAT-072).
+    """
+    if release.status in ("yanked", "blocked"):
+        raise RefusedError(
+            f"{release.connector_id} {release.version} is {release.status}: "
+            f"{release.status_reason or 'no reason given'}",
+            code=NOT_PROMOTABLE,
+            hint="promote another version, or `wellhead catalog restore` it first",
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import bundle, layout, store
 from wellhead.images.layout import Layout
+from wellhead.images.store import Shelf, Store
 from wellhead.lifecycle.host import Host
 from wellhead.registry import catalog_events, channels, definitions
 from wellhead.registry.database import Transaction
@@ -264,15 +265,8 @@ def _register(host: Host, found: Layout, record: ReleaseRecord, release: Verifie
     with host.database.transaction() as tx:
         is_new = definitions.register(
             tx,
-            Release(
-                connector_id=release.connector,
-                version=release.version,
-                index_digest=release.index_digest,
-                manifest_sha256=release.manifest_sha256,
-                platforms={name: PlatformImage(item.manifest, item.config) for name, item in release.images.items()},
-                manifest=_manifest(found, release),
-                key_id=" ".join(release.key_ids),
-                published_at=_past(record.published_at, host.clock.now()),
+            replace(
+                row_of(found, release, _past(record.published_at, host.clock.now())),
                 status=record.status,
                 status_reason=record.status_reason,
                 status_details=None
@@ -292,13 +286,27 @@ def _register(host: Host, found: Layout, record: ReleaseRecord, release: Verifie
     return is_new
 
 
-def _manifest(found: Layout, release: VerifiedRelease) -> dict[str, Any]:
+def row_of(store: Store, release: VerifiedRelease, published_at: datetime) -> Release:
+    """Return what the registry keeps of a verified release; its standing is that of a new one."""
+    return Release(
+        connector_id=release.connector,
+        version=release.version,
+        index_digest=release.index_digest,
+        manifest_sha256=release.manifest_sha256,
+        platforms={name: PlatformImage(item.manifest, item.config) for name, item in release.images.items()},
+        manifest=_manifest(store.shelf(release.connector), release),
+        key_id=" ".join(release.key_ids),
+        published_at=published_at,
+    )
+
+
+def _manifest(shelf: Shelf, release: VerifiedRelease) -> dict[str, Any]:
     """Return a verified release's manifest as it was published; the model would add what it left to defaults."""
-    index = layout.children(found.document(release.index_digest, "the release index"))
+    index = layout.children(shelf.document(release.index_digest, "the release index"))
     [artifact] = [child for child in index if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
-    contents = layout.children(found.document(artifact.digest, "the connector manifest's artifact"))
+    contents = layout.children(shelf.document(artifact.digest, "the connector manifest's artifact"))
     [written] = [item for item in contents if item.media_type == layout.CONNECTOR_MANIFEST]
-    return found.document(written.digest, "the connector manifest (canonical JSON)")
+    return shelf.document(written.digest, "the connector manifest (canonical JSON)")
 
 
 def _point(host: Host, records: Records, release: VerifiedRelease, who: str, move: bool) -> tuple[str, ...]:

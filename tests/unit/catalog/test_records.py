@@ -64,7 +64,7 @@ def test_the_same_release_again_changes_nothing_and_keeps_its_first_date(record:
         ({"digest": f"oci-index:{OTHER}"}, "digest", 6),
         ({"manifest": f"wellhead-manifest:{OTHER}"}, "manifest", 11),
         ({"signed_by": ()}, "signed_by", 12),
-        ({"platforms": {}}, "platforms", 7),
+        ({"platforms": {}}, "platforms.linux/amd64.image_id", 10),
     ],
 )
 def test_a_record_that_says_something_else_is_never_overwritten(
