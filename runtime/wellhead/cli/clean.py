@@ -29,6 +29,7 @@ def clean(
     from wellhead import app as services
     from wellhead.engine import folders, reaper
     from wellhead.ids import RunId
+    from wellhead.lifecycle import scratch
     from wellhead.registry import revocations, runs
 
     with services.opened(config) as host:
@@ -57,6 +58,8 @@ def clean(
         if force or not host.engine.containers():
             kept = reaper.clean(host.engine, root)
             reaped = replace(reaped, networks=reaped.networks + kept.networks, images=kept.images)
+        swept = tuple(str(path) for path in scratch.sweep(host.host().scratch))
+        reaped = replace(reaped, folders=reaped.folders + swept)
         for item in pending:
             host.secrets.revoke_accessor(item.accessor)
             with host.database.transaction() as tx:

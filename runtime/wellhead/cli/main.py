@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "connection": ("connection", "app", "Add, check, approve and list connections."),
     "streams": ("probe", "streams", "List what a source offers."),
     "preview": ("probe", "preview", "Read a few rows of a stream without committing anything."),
+    "shadow": ("shadow", "shadow", "Compare what another release reads with what the present one does."),
     "prefetch": ("prefetch", "prefetch", "Fetch releases ahead of runs, so that none needs the registry."),
     "runs": ("runs", "app", "What ran, how it ended, and what it said."),
     "state": ("state", "app", "Show, set and reset what a stream will go on from."),

@@ -73,7 +73,7 @@ def run(
             full_refresh=full_refresh,
             max_wait_s=max_wait,
         )
-        with _Display(quiet=quiet, verbose=verbose) as display:
+        with Display(quiet=quiet, verbose=verbose) as display:
             report = lifecycle.run(host.host(), file, order, stop, lifecycle.Watch(display.step, display.line))
     if as_json:
         output.print_json(report.document())
@@ -118,14 +118,14 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Display:
+class Display:
     """A spinner with the step on a terminal; nothing moves elsewhere."""
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self._verbose = verbose
         self._status = output.stderr().status("claim") if output.is_terminal() and not quiet and not verbose else None
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         if self._status is not None:
             self._status.start()
         return self
@@ -135,12 +135,14 @@ class _Display:
             self._status.stop()
 
     def step(self, name: str) -> None:
+        """Show which step has begun."""
         if self._status is not None:
             self._status.update(name)
         elif self._verbose:
             output.stderr().print(f"step {name}", markup=False)
 
     def line(self, level: Level, text: str) -> None:
+        """Show a line of the run's log."""
         if self._verbose:
             output.stderr().print(f"{level.name.lower():<7} {text}", markup=False)
 

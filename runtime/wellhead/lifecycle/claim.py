@@ -136,16 +136,8 @@ def claimed(
         )
         runs.note_event(tx, run_id, "connector.run.started", {"connection": str(file.key), "host": host})
     claim = Claim(run_id, file.key, host, lease.epoch)
-    keeper = _Keeper(database, claim, ttl_s, stop, clock)
-    keeper.start()
-    try:
+    with _kept(database, claim, ttl_s, stop, clock):
         yield claim
-    finally:
-        keeper.end()
-        if stop.reason is not Reason.FENCED:
-            # A lease that cannot be given back ends by itself, and is no reason to hide how the run ended.
-            with suppress(TransientError), database.transaction() as tx:
-                connections.release_lease(tx, file.key, run_id=run_id, epoch=lease.epoch)
 
 
 @contextmanager
@@ -168,6 +160,55 @@ def probing(
         yield claim
     finally:
         keeper.end()
+
+
+@contextmanager
+def holding(
+    database: Database, file: ConnectionFile, *, host: str, ttl_s: float, stop: Stop, clock: Clock
+) -> Iterator[Claim]:
+    """Keep true runs away from a connection whose state is to stay as it is: a probe's row, with the lease.
+
+    Its epoch is given out like any other, and nothing is ever committed with it.
+
+    Raises:
+        HeldError: somebody else has it.
+    """
+    run_id = new_run_id(clock.now())
+    connector = ConnectorId(file.connection.connector)
+    with database.transaction() as tx:
+        onboard(tx, file)
+        lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
+        if isinstance(lease, connections.Holder):
+            raise HeldError(file.key, lease)
+        runs.start(
+            tx,
+            runs.Start(
+                run_id=run_id,
+                connection=file.key,
+                kind="probe",
+                host_id=host,
+                connector_id=connector,
+                epoch=lease.epoch,
+            ),
+        )
+    claim = Claim(run_id, file.key, host, lease.epoch)
+    with _kept(database, claim, ttl_s, stop, clock):
+        yield claim
+
+
+@contextmanager
+def _kept(database: Database, claim: Claim, ttl_s: float, stop: Stop, clock: Clock) -> Iterator[None]:
+    """Keep a lease, and give it back."""
+    keeper = _Keeper(database, claim, ttl_s, stop, clock)
+    keeper.start()
+    try:
+        yield
+    finally:
+        keeper.end()
+        if stop.reason is not Reason.FENCED:
+            # A lease that cannot be given back ends by itself, and is no reason to hide how the run ended.
+            with suppress(TransientError), database.transaction() as tx:
+                connections.release_lease(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
 
 
 class _Keeper(threading.Thread):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wellhead.engine import folders, reaper
 from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images import store
+from wellhead.lifecycle import scratch
 
 if TYPE_CHECKING:
     from wellhead.catalog.policy import Policy
@@ -66,12 +67,18 @@ class Host:
         """
         return store.hold(self.remote(), self.layout(), connector, version, digest)
 
+    @property
+    def scratch(self) -> Path:
+        """Return where this host keeps what it reads and throws away again."""
+        return self.folder / "scratch"
+
     def log_file(self, run_id: RunId) -> Path:
         """Return where a run's log is kept on this host."""
         return self.folder / "logs" / f"{run_id}.jsonl"
 
     def reap(self, is_alive: Callable[[Labels], bool]) -> reaper.Reaped:
-        """Remove what dead runs left on this host's Engine."""
+        """Remove what dead runs left on this host, on its Engine and off it."""
+        scratch.sweep(self.scratch)
         return reaper.reap(self.engine(), is_alive, folders.default_root())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from wellhead import profile as profiles
 from wellhead.catalog import verify
-from wellhead.catalog.policy import Moment
+from wellhead.catalog.policy import Finding, Moment
 from wellhead.catalog.resolve import Decision
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.compat import surface
@@ -36,6 +36,7 @@ from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import Credentials, OpenedHost, Secret
 
 WAITING = "upgrade_waits"
+NOT_AGREED = Code("WH-RUN-087", "A release asks for more than its connection has agreed to.")
 NEEDS_APPROVAL = Code("WH-RUN-082", "A host only the operator may open is not approved yet.")
 
 
@@ -137,11 +138,9 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
         here.log.write(Level.WARNING, "rollout_halted", version=halted.version, reason=halted.reason)
     decision = choose(host, file, platform)
     chosen = decision.require()
-    verified = verify.verify_release(
-        host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
-    )
-    plan = _plan(host, file, decision, verified, platform)
-    _require_policies(here, file, plan)
+    plan = at(host, file, decision, platform)
+    for found in _governed(host, file, plan):
+        here.log.write(Level.WARNING, "policy", policy=found.policy.name, reason=found.message)
     with host.database.transaction() as tx:
         warning = standing.told(definitions.refer_to(tx, connector, chosen.version))
         if warning is not None:
@@ -166,6 +165,44 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
                 {"profile": profile.label, "sha256": profile.sha256},
             )
     return plan
+
+
+def beside(host: Host, file: ConnectionFile, decision: Decision, platform: str) -> Plan:
+    """Plan a run of another release than the connection's own, under all that holds for one; nothing is stored.
+
+    Raises:
+        ConfigurationError: the release cannot be run here, or the connection's file does not fit it.
+        RefusedError: a signature, a policy or a missing approval says no; as much as for a true run.
+    """
+    plan = at(host, file, decision, platform)
+    _governed(host, file, plan)
+    with host.database.read() as tx:
+        known = connections.find(tx, file.key)
+    if known is not None and known.approved_surface is not None:
+        news = surface.grown(
+            surface.from_document(known.approved_surface), surface_of(host.settings, file, plan.manifest)
+        )
+        if news:
+            name, version = file.connection.name, plan.release.version
+            raise RefusedError(
+                f"{plan.release.connector} {version} asks for more than {name} has agreed to: {'; '.join(news)}",
+                code=NOT_AGREED,
+                hint=f"wellhead connection approve {name} --release {version}",
+            )
+    return plan
+
+
+def store(here: Run, plan: Plan) -> None:
+    """Store what a run does; the same plan again changes nothing."""
+    release = plan.release
+    with here.host.database.transaction() as tx:
+        runs.set_plan(
+            tx,
+            here.claim.run_id,
+            version=release.version,
+            index_digest=release.index_digest,
+            plan=plan.document(),
+        )
 
 
 def _agree(tx: Transaction, here: Run, file: ConnectionFile, plan: Plan, before: connections.Resolved | None) -> None:
@@ -226,6 +263,20 @@ def examine(host: Host, file: ConnectionFile) -> Examined:
     return Examined(release.manifest, dict(config), render_egress(release.manifest, config))
 
 
+def at(host: Host, file: ConnectionFile, decision: Decision, platform: str) -> Plan:
+    """Verify the release that was chosen and plan a run of it; nothing is stored.
+
+    Raises:
+        ConfigurationError: nothing was chosen, or config, secrets or profile do not fit.
+        RefusedError: the release does not hold what was signed, or a host is not approved.
+    """
+    chosen, connector = decision.require(), ConnectorId(file.connection.connector)
+    verified = verify.verify_release(
+        host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
+    )
+    return _plan(host, file, decision, verified, platform)
+
+
 def _plan(host: Host, file: ConnectionFile, decision: Decision, release: VerifiedRelease, platform: str) -> Plan:
     connection, manifest = file.connection, release.manifest
     config, profile = config_of(host.settings, file, manifest)
@@ -274,14 +325,13 @@ def _policy(
     )
 
 
-def _require_policies(here: Run, file: ConnectionFile, plan: Plan) -> None:
-    """Ask the policies; a connection that never got a release is onboarded by its first run."""
-    with here.host.database.read() as tx:
+def _governed(host: Host, file: ConnectionFile, plan: Plan) -> tuple[Finding, ...]:
+    """Ask the policies and return their warnings; a connection that never got a release is onboarded by its first."""
+    with host.database.read() as tx:
         known = connections.find(tx, file.key)
     is_new = known is None or known.resolved is None
     moments: tuple[Moment, ...] = ("onboarding", "run") if is_new else ("run",)
-    for warning in governance.require(here.host, file, plan.manifest, plan.config, plan.egress, moments):
-        here.log.write(Level.WARNING, "policy", policy=warning.policy.name, reason=warning.message)
+    return governance.require(host, file, plan.manifest, plan.config, plan.egress, moments)
 
 
 def _require_approvals(name: str, policy: Policy) -> None:

@@ -118,6 +118,8 @@ class Tools:
     max_wait_s: float
     stop: Stop
     clock: Clock
+    acknowledge: Callable[[CommittedMessage], None]
+    """Tells the source what is committed, so that it may move on."""
     redactor: Redactor = field(default_factory=Redactor)
 
 
@@ -433,7 +435,7 @@ class _Reading:
         self._count(segment)
         self._unit = done.unit
         # Invariant 3: the source advances only after the commit.
-        self._tools.session.checkpoint(
+        self._tools.acknowledge(
             CommittedMessage(
                 read_id=self._task.read_id,
                 unit=before.unit,

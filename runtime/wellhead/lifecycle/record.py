@@ -150,7 +150,7 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
         streams=() if plan is None else _streams(here, plan, ending, states),
         egress=egress,
         timings=here.timeline.seconds(),
-        error=None if error is None else _with_denials(_reported(here, error), contacts),
+        error=None if error is None else _with_denials(error_of(here, error), contacts),
     )
     if ending.stopped is not Reason.FENCED:
         _store(here, plan, ending, report, [_contact(contact) for contact in contacts])
@@ -172,7 +172,7 @@ def unrecorded(
         attempts=ending.attempts,
         bronze_path=None if plan is None else str(plan.bronze_path),
         timings=here.timeline.seconds(),
-        error=_reported(here, error),
+        error=error_of(here, error),
     )
 
 
@@ -205,7 +205,7 @@ def explained(here: Run, error: WellheadError) -> WellheadError:
         contacts = egress_audit.of_run(tx, here.claim.run_id)
     if here.stop.reason is None:
         error = lasting(error, contacts)
-    told = _with_denials(_reported(here, error), contacts)
+    told = _with_denials(error_of(here, error), contacts)
     return error.reworded(told.message, told.hint, told.details)
 
 
@@ -249,7 +249,7 @@ def _streams(
                 checkpoint=None if unit is None or not unit.state else _shown(here, unit.state),
                 content_crc32c=google_crc32c.value(chain),
                 table=str(sink.table(StreamKey(here.claim.connection, name))),
-                error=None if failure is None else _reported(here, failure),
+                error=None if failure is None else error_of(here, failure),
             )
         )
     return tuple(reports)
@@ -266,7 +266,7 @@ def _shown(here: Run, state: bytes) -> str:
     return here.redactor.text(text)
 
 
-def _reported(here: Run, error: WellheadError) -> ErrorReport:
+def error_of(here: Run, error: WellheadError) -> ErrorReport:
     """Return an error as it may be shown: its text can quote what the connector said."""
     clean = here.redactor.text
     hint = None if error.hint is None else clean(error.hint)

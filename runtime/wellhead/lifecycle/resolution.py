@@ -20,13 +20,14 @@ from wellhead.catalog.resolve import Decision
 from wellhead.compat import surface
 from wellhead.compat.surface import Surface
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, UsageError
 from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle import governance, rollout
 from wellhead.lifecycle.host import Host
 from wellhead.manifest import config as manifest_config
 from wellhead.manifest.egress import render_egress
 from wellhead.manifest.model import Compatibility, Manifest, Runtime
+from wellhead.manifest.versions import Range
 from wellhead.registry import channels, connections, definitions, run_state
 from wellhead.registry.connections import TenantConnection
 from wellhead.registry.database import Transaction
@@ -35,6 +36,7 @@ from wellhead.settings import Settings
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS
 
 UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
+NOT_EXACT = Code("WH-RUN-088", "One version was to be named, and a range was.")
 MISSING_SLOT = Code("WH-RUN-081", "A connection leaves a required secret slot empty.")
 
 
@@ -75,6 +77,24 @@ def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> di
                 host, tx, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]
             )
     return decisions
+
+
+def exactly(host: Host, file: ConnectionFile, platform: str, version: str) -> Decision:
+    """Resolve as if the connection were pinned to a version, whatever its state; every other filter holds.
+
+    Raises:
+        UsageError: a range was named, or several versions (WH-RUN-088).
+        ConfigurationError: what was named cannot be understood (WH-MAN-120).
+    """
+    if Range.parse(version).exact is None:
+        raise UsageError(
+            f"{version!r} is not one version",
+            code=NOT_EXACT,
+            hint="name one, such as 1.5.0; `wellhead catalog list` shows what is published",
+        )
+    now = choose(host, file, platform)
+    request = replace(now.request, range=version, held=None, state_version=None, objections={})
+    return resolve.resolve(request, now.catalog)
 
 
 def _offers(history: list[channels.Pointer], now: datetime) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,16 +40,17 @@ from wellhead.lifecycle.report import Report, Status
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.lifecycle.timeline import Timeline
 from wellhead.registry import runs
-from wellhead.registry.database import FENCED
+from wellhead.registry.database import FENCED, Database
 from wellhead.secrets.base import Loan
 from wellhead.telemetry.logs import Level, RunLog
 from wellhead.telemetry.redact import Redactor
-from wellhead_sdk.wire.messages import Identity, OfferedStream
+from wellhead_sdk.wire.messages import Committed, Identity, OfferedStream
 
 if TYPE_CHECKING:
     from wellhead.lifecycle.read import Tally
     from wellhead.lifecycle.stream import StreamOrder
     from wellhead.session.client import Session
+    from wellhead.sinks.base import Sink
 
 UNEXPECTED = Code("WH-RUN-054", "The program met a condition it does not know.")
 UNKNOWN_STREAM = Code("WH-RUN-053", "A stream was named that the connection does not select.")
@@ -116,7 +117,7 @@ def run(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: Watch
     Returns:
         How it ended. Every failure of a claimed run is in the report; only what happens before the claim is raised.
     """
-    _check_streams(file, order)
+    check_streams(file, order.streams)
     timeline = Timeline(host.clock, watch.step)
     if not file.connection.enabled:
         return _ended(file, order, Status.SKIPPED, 0)
@@ -124,7 +125,7 @@ def run(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: Watch
     if already is not None:
         return already
     with ExitStack() as scope:
-        scope.enter_context(_deadline(host.settings.run.total_s, stop))
+        scope.enter_context(deadline(host.settings.run.total_s, stop))
         try:
             with timeline.step("claim"):
                 claim = _claim(scope, host, file, order, stop)
@@ -147,8 +148,17 @@ def _ended(file: ConnectionFile, order: Order, status: Status, exit_code: int, r
 
 
 @contextmanager
-def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterator[tuple[Run, Plan, Session, Identity]]:
-    """Open a connection without ever committing, for ``connection check``, ``streams`` and ``preview``.
+def probe(
+    host: Host, file: ConnectionFile, stop: Stop, watch: Watch, planned: Callable[[Run], Plan] | None = None
+) -> Iterator[tuple[Run, Plan, Session, Identity]]:
+    """Open a connection without ever committing, for ``connection check``, ``streams``, ``preview`` and ``shadow``.
+
+    Args:
+        host: the services of this host.
+        file: the connection.
+        stop: set by signals; the connector is ended then.
+        watch: told each step as it begins.
+        planned: gives the plan where it is not the one of the connection's next run.
 
     Raises:
         WellheadError: whatever keeps it from opening, told as a run tells it; the probe's row says so as well.
@@ -163,7 +173,7 @@ def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterato
         progress, plan, error, is_told = Progress(attempts=1), None, None, False
         try:
             with timeline.step("plan"):
-                plan = freeze(here, file, host.platform)
+                plan = freeze(here, file, host.platform) if planned is None else planned(here)
             with _opened(here, plan, progress) as session:
                 yield here, plan, session, progress.identity
             is_told = True
@@ -177,9 +187,14 @@ def probe(host: Host, file: ConnectionFile, stop: Stop, watch: Watch) -> Iterato
             close(here, plan, None, _ending(progress, stop, error))
 
 
-def _check_streams(file: ConnectionFile, order: Order) -> None:
+def check_streams(file: ConnectionFile, names: Sequence[str]) -> None:
+    """Refuse streams the connection does not select.
+
+    Raises:
+        UsageError: WH-RUN-053.
+    """
     selected = [stream.name for stream in file.connection.streams]
-    unknown = [name for name in order.streams if name not in selected]
+    unknown = [name for name in names if name not in selected]
     if unknown:
         raise UsageError(
             f"connection {file.connection.name!r} does not select {', '.join(map(repr, unknown))}",
@@ -216,7 +231,7 @@ def _here(host: Host, claim: Claim, stop: Stop, timeline: Timeline, watch: Watch
 
 
 @contextmanager
-def _deadline(total_s: float, stop: Stop) -> Iterator[None]:
+def deadline(total_s: float, stop: Stop) -> Iterator[None]:
     """Ask the run to stop once it took as long as it may."""
     timer = threading.Timer(total_s, stop.request, [Reason.DEADLINE])
     timer.daemon = True
@@ -246,7 +261,7 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
                 keep_generations=host.settings.run.keep_generations,
                 clock=host.clock,
             )
-        with _deadline(max(0.0, plan.deadlines.total_s - here.timeline.elapsed_s), here.stop):
+        with deadline(max(0.0, plan.deadlines.total_s - here.timeline.elapsed_s), here.stop):
             _attempts(here, plan, order, progress)
     except WellheadError as failure:
         error = failure
@@ -354,7 +369,7 @@ def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
         with here.timeline.step("read"):
             for stream in offered:
                 if here.stop.reason is None:
-                    _read(here, plan, order, session, stream, progress)
+                    read(here, plan, order, session, stream, progress, _truth(here, plan, session))
     progress.is_done = progress.done.issuperset(names)
     if here.stop.reason is None and progress.failed and not progress.done:
         raise next(iter(progress.failed.values()))
@@ -380,25 +395,54 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
         yield session
 
 
-def _read(here: Run, plan: Plan, order: Order, session: Session, offered: OfferedStream, progress: Progress) -> None:
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where what is read goes: the registry that commits it, the sink that holds it, and who hears of it."""
+
+    database: Database
+    claim: Claim
+    sink: Sink
+    acknowledge: Callable[[Committed], None]
+    """Tells the source what is committed."""
+
+
+def _truth(here: Run, plan: Plan, session: Session) -> Destination:
+    host = here.host
+    return Destination(host.database, here.claim, host.sink(plan.connection.sink), session.checkpoint)
+
+
+def read(
+    here: Run,
+    plan: Plan,
+    order: Order,
+    session: Session,
+    offered: OfferedStream,
+    progress: Progress,
+    into: Destination,
+) -> None:
+    """Read one stream to its end; ``progress`` tells what came of it, also where only this stream failed.
+
+    Raises:
+        WellheadError: what ends the whole run.
+    """
     from wellhead.lifecycle.read import Tally, Tools
     from wellhead.lifecycle.stream import read_stream
 
     name = StreamName(offered.name)
     tally = progress.tallies.setdefault(name, Tally())
-    host, settings = here.host, here.host.settings
-    sink = host.sink(plan.connection.sink)
+    settings = here.host.settings
     tools = Tools(
-        database=host.database,
-        claim=here.claim,
+        database=into.database,
+        claim=into.claim,
         session=session,
-        sink=sink,
-        publish=lambda segment: recover.publish(host.database, sink, segment),
+        sink=into.sink,
+        publish=lambda segment: recover.publish(into.database, into.sink, segment),
         commit=settings.commit,
         dead_letters=settings.dead_letters,
         max_wait_s=settings.run.max_wait_s if order.max_wait_s is None else order.max_wait_s,
         stop=here.stop,
-        clock=host.clock,
+        clock=here.host.clock,
+        acknowledge=into.acknowledge,
         redactor=here.redactor,
     )
     try:

@@ -320,7 +320,7 @@ def _repeat_checkpoints(tools: Tools, read_id: str, units: Sequence[run_state.Un
     """Tell the connector again what is committed: the answer to the last Checkpoint may never have reached it."""
     for unit in units:
         if unit.state:
-            tools.session.checkpoint(Committed(read_id, unit.unit, 0, unit.commit_no, unit.state, unit.state_version))
+            tools.acknowledge(Committed(read_id, unit.unit, 0, unit.commit_no, unit.state, unit.state_version))
 
 
 def _read_units(

@@ -78,6 +78,30 @@ def begin(tx: Transaction, stream: StreamKey, basis: Basis, run_id: RunId) -> Ge
     return _one(tx, stream, last + 1)
 
 
+def adopt(tx: Transaction, generation: Generation) -> None:
+    """Add a generation as another registry knows it."""
+    basis = generation.basis
+    tx.execute(
+        sa.insert(table).values(
+            **key_values(generation.stream.connection),
+            stream=generation.stream.stream,
+            number=generation.number,
+            status=generation.status,
+            mode=basis.mode,
+            write=basis.write,
+            selection_hash=basis.selection_hash,
+            schema_fingerprint=basis.schema_fingerprint,
+            state_writes=basis.state_writes,
+            final_state=generation.final_state,
+            final_state_version=generation.final_state_version,
+            run_id=generation.run_id,
+            started_at=generation.started_at,
+            completed_at=generation.completed_at,
+            swapped_at=generation.swapped_at,
+        )
+    )
+
+
 def current(tx: Transaction, stream: StreamKey) -> Generation | None:
     """Return the newest generation that was not abandoned, or None."""
     row = tx.execute(

@@ -168,6 +168,33 @@ def plan_units(
     return load(tx, stream, generation)
 
 
+def adopt(tx: Transaction, unit: UnitState) -> None:
+    """Add the one unit of a stream as another registry knows it, counters and all."""
+    _insert(
+        tx,
+        unit.stream,
+        unit.unit,
+        {
+            "epoch": unit.epoch,
+            "commit_no": unit.commit_no,
+            "state": unit.state,
+            "state_version": unit.state_version,
+            "checkpoint_type": unit.checkpoint_type,
+            "watermark": unit.watermark,
+            "generation": unit.generation,
+            "position": 0,
+            "descriptor": unit.descriptor,
+            "estimated_rows": unit.estimated_rows,
+            "complete": unit.complete,
+            "retired": unit.retired,
+            "rows_total": unit.rows_total,
+            "rows_generation": unit.rows_generation,
+            "rejected_total": unit.rejected_total,
+            "updated_at": unit.updated_at,
+        },
+    )
+
+
 def advance(tx: Transaction, before: UnitState, *, epoch: int, checkpoint: Checkpoint) -> UnitState:
     """Move a unit on by one commit, if its row still is what ``before`` says; return the new row.
 
@@ -313,9 +340,7 @@ def _insert(tx: Transaction, stream: StreamKey, unit: UnitKey, values: dict[str,
             **key_values(stream.connection),
             stream=stream.stream,
             unit=unit,
-            rows_total=0,
-            rejected_total=0,
-            **values,
+            **{"rows_total": 0, "rejected_total": 0, **values},
         )
     )
 

@@ -30,12 +30,14 @@ from wellhead.egress.policy import Policy
 from wellhead.engine.container import Resources
 from wellhead.engine.reaper import Reaped
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, StreamKey, StreamName
+from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Deadlines, Plan
 from wellhead.lifecycle.report import Report
 from wellhead.lifecycle.stop import Stop
 from wellhead.manifest.load import load as load_manifest
+from wellhead.manifest.model import Manifest
 from wellhead.registry import generations, run_state, segments
 from wellhead.registry.database import Database
 from wellhead.registry.tables import metadata
@@ -55,6 +57,7 @@ NO_CHOICE = resolve.Decision(
     "channel",
     None,
 )
+IMAGE = ImageDigests(Digest("sha256:manifest"), Digest("sha256:config"))
 Started = Callable[[Run], AbstractContextManager[Path]]
 
 
@@ -66,6 +69,8 @@ class World:
     database: Database
     settings: Settings
     connector: Callable[[], Connector] = Generator
+    others: dict[str, Callable[[], Connector]] = field(default_factory=dict)
+    """By version: releases that are another connector than ``connector``."""
     references: Mapping[str, Reference] = field(default_factory=dict)
     secrets: SecretStore | None = None
     policy: Policy = field(default_factory=lambda: Policy(()))
@@ -120,13 +125,36 @@ class World:
             sink=lambda selection: self.sinks[selection.type](self.settings.path(selection.path)),
         )
 
+    def plan(
+        self, file: ConnectionFile, platform: str, version: str = "1.0.0", manifest: Manifest = MANIFEST.manifest
+    ) -> Plan:
+        """Return the plan of a run of one release."""
+        settings, digest = self.settings, Digest(f"sha256:{version}")
+        return Plan(
+            connection=file.connection,
+            key=file.key,
+            release=VerifiedRelease(
+                ConnectorId("dev/generator"), version, digest, manifest, MANIFEST.sha256, {platform: IMAGE}, ()
+            ),
+            platform=platform,
+            decision=NO_CHOICE,
+            config=dict(file.connection.config),
+            references=dict(self.references),
+            egress=(),
+            policy=self.policy,
+            resources=Resources(),
+            deadlines=Deadlines(10.0, settings.run.silence_s, settings.run.total_s, 5.0),
+            profile=None,
+            bronze_path=settings.path(file.connection.sink.path),
+        )
+
     @contextmanager
-    def served(self) -> Iterator[Path]:
+    def served(self, version: str) -> Iterator[Path]:
         """Serve the connector on a real socket; as short a path as a socket's name must be."""
         folder = Path(tempfile.mkdtemp(prefix="wh-"))
         try:
-            release = Release("dev/generator", "1.0.0", MANIFEST.sha256)
-            with Server(self.connector(), release, folder / "c.sock"):
+            release = Release("dev/generator", version, MANIFEST.sha256)
+            with Server(self.others.get(version, self.connector)(), release, folder / "c.sock"):
                 yield folder / "c.sock"
         finally:
             shutil.rmtree(folder)
@@ -199,38 +227,14 @@ def _world(folder: Path, monkeypatch: pytest.MonkeyPatch, database: Database) ->
     made = World(folder, database, load_settings(folder / "wellhead.yaml", {}))
 
     def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
-        settings = here.host.settings
-        release = VerifiedRelease(
-            ConnectorId("dev/generator"),
-            "1.0.0",
-            Digest("sha256:" + "1" * 64),
-            MANIFEST.manifest,
-            MANIFEST.sha256,
-            {},
-            (),
-        )
-        return Plan(
-            connection=file.connection,
-            key=file.key,
-            release=release,
-            platform=platform,
-            decision=NO_CHOICE,
-            config=dict(file.connection.config),
-            references=dict(made.references),
-            egress=(),
-            policy=made.policy,
-            resources=Resources(),
-            deadlines=Deadlines(10.0, settings.run.silence_s, settings.run.total_s, 5.0),
-            profile=None,
-            bronze_path=settings.path(file.connection.sink.path),
-        )
+        return made.plan(file, platform)
 
     @contextmanager
     def launched(here: Run, plan: Plan, attachment: object) -> Iterator[_Started]:
         made.launches += 1
         made.tape.append("started")
         try:
-            with made.served() as socket:
+            with made.served(plan.release.version) as socket:
                 yield _Started(socket)
         finally:
             made.tape.append("stopped")
