@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,6 +95,7 @@ class Connection(BaseModel):
         "minor", description="How far the version moves by itself within range and channel; a major one never does."
     )
     enabled: bool = Field(True, description="A disabled connection is skipped.")
+    config_version: int = Field(1, ge=1, description="Version of the connector's config that `config` is written for.")
     config: dict[str, Any] = Field(default_factory=dict, description="As the connector's config schema asks.")
     secrets: dict[str, str] = Field(default_factory=dict, description="Slot → reference (vault://…, vault-dyn://…).")
     streams: tuple[StreamSelection, ...] = Field(min_length=1, description="What to read.")
@@ -169,6 +171,14 @@ def load(settings: Settings, name: str, environment: Mapping[str, str]) -> Conne
         )
     key = ConnectionKey(connection.tenant or settings.tenant, connection.project or settings.project, name)
     return ConnectionFile(key, connection, file, hashlib.sha256(file.read_bytes()).hexdigest(), document)
+
+
+def replace(file: Path, text: str) -> None:
+    """Give a connection's file other words, under its own mode; whoever reads meanwhile reads the old ones or all."""
+    changed = file.with_suffix(".yaml.new")
+    changed.write_text(text, encoding="utf-8")
+    shutil.copymode(file, changed)
+    changed.replace(file)
 
 
 def load_all(settings: Settings, environment: Mapping[str, str]) -> list[ConnectionFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +51,7 @@ def add(
 
     from wellhead import app as services
     from wellhead import connections
-    from wellhead.lifecycle import governance
+    from wellhead.lifecycle import governance, migration
     from wellhead.lifecycle.plan import examine
 
     document: dict[str, Any] = {
@@ -58,6 +59,7 @@ def add(
         "connector": connector,
         "version": version,
         "channel": channel,
+        "config_version": None,
         "config": {name: YAML(typ="safe", pure=True).load(value) for name, value in _pairs(set_, "--set")},
         "secrets": dict(_pairs(secret, "--secret")),
         "streams": [_stream(text) for text in stream],
@@ -75,10 +77,13 @@ def add(
                 f"{file} exists already", code=EXISTS, hint="edit it, or remove it first", place=Place(str(file))
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as out:
-            YAML().dump({key: value for key, value in document.items() if value not in ({}, [])}, out)
+        _write(file, document)
         try:
             loaded = connections.load(host.settings, connection, os.environ)
+            wanted = migration.wanted(host.host(), loaded).config.version
+            if wanted > 1:
+                _write(file, document | {"config_version": wanted})
+                loaded = connections.load(host.settings, connection, os.environ)
             seen = examine(host.host(), loaded)
             asked: tuple[Moment, ...] = ("onboarding", "run")
             said = governance.judge(host.host(), loaded, seen.manifest, seen.config, seen.egress, asked)
@@ -309,6 +314,45 @@ def upgrade(
 
 
 @app.command()
+def migrate(
+    connection: Connection,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    config: Config = None,
+) -> None:
+    """Rewrite a connection's file for the version of its config that its release reads; comments and order stay.
+
+    Runs do not need it: they migrate in memory. What the file said is kept, for a rollback to an older release.
+    """
+    import difflib
+
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.lifecycle import migration
+
+    with services.opened(config) as host:
+        file = connections.load(host.settings, connection, os.environ)
+        before = file.file.read_text("utf-8")
+        order = migration.rewriting(host.host(), file)
+        if order is None:
+            version = file.connection.config_version
+            said = f"{connection} is written for config version {version}, as its release reads it"
+            output.console().print(said, markup=False)
+            return
+        if not dry_run:
+            migration.carry_out(host.host(), order)
+            _take_over(host.settings, connection, host)
+    lines = difflib.unified_diff(before.splitlines(), order.text.splitlines(), "before", "after", lineterm="")
+    for line in lines:
+        output.console().print(line, markup=False)
+    for step in order.steps:
+        output.stderr().print(step, markup=False)
+    verb = "would be" if dry_run else "is"
+    output.stderr().print(
+        f"{file.file} {verb} written for config version {order.version}, as {order.release} reads it", markup=False
+    )
+
+
+@app.command()
 def enable(connection: Connection, config: Config = None) -> None:
     """Let a connection run again."""
     _set_enabled(connection, config, enabled=True)
@@ -326,6 +370,7 @@ def remove(connection: Connection, yes: Yes = False, config: Config = None) -> N
     from wellhead import app as services
     from wellhead import connections
     from wellhead.registry import connections as rows
+    from wellhead.registry import kept_configs
 
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
@@ -334,8 +379,16 @@ def remove(connection: Connection, yes: Yes = False, config: Config = None) -> N
         with host.database.transaction() as tx:
             if rows.find(tx, file.key) is not None:
                 rows.remove(tx, file.key)
+            kept_configs.forget(tx, file.key)
         file.file.unlink()
     output.console().print(f"removed {file.file}", markup=False)
+
+
+def _write(file: Path, document: dict[str, Any]) -> None:
+    from ruamel.yaml import YAML
+
+    with file.open("w", encoding="utf-8") as out:
+        YAML().dump({key: value for key, value in document.items() if value not in ({}, [], None)}, out)
 
 
 def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:
@@ -351,10 +404,9 @@ def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:
         yaml.preserve_quotes = True
         document = yaml.load(file.read_text("utf-8"))
         document["enabled"] = enabled
-        changed = file.with_suffix(".yaml.new")
-        with changed.open("w", encoding="utf-8") as out:
-            yaml.dump(document, out)
-        changed.replace(file)
+        out = io.StringIO()
+        yaml.dump(document, out)
+        connections.replace(file, out.getvalue())
         _take_over(host.settings, name, host)
     output.console().print(f"{name} is {'enabled' if enabled else 'disabled'}", markup=False)
 

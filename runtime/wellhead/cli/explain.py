@@ -12,21 +12,36 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     """Say which release a connection would get now, and why each other one was not chosen."""
     from wellhead import app as services
     from wellhead import connections
+    from wellhead.errors import ConfigurationError
     from wellhead.lifecycle import standing
+    from wellhead.lifecycle.configuration import configured
     from wellhead.lifecycle.resolution import choose
+    from wellhead.manifest.model import Manifest
     from wellhead.registry import definitions
 
     with services.opened(config) as app:
         file = connections.load(app.settings, connection, os.environ)
         host = app.host()
         decision = choose(host, file, host.platform)
-        warning = None
+        warning, origin, misfit = None, None, None
         if decision.chosen is not None:
             with host.database.read() as tx:
-                warning = standing.told(definitions.get(tx, decision.request.connector, decision.chosen.version))
+                release = definitions.get(tx, decision.request.connector, decision.chosen.version)
+            warning = standing.told(release)
+            try:
+                origin = configured(host, file, Manifest.model_validate(dict(release.manifest))).origin
+            except ConfigurationError as error:
+                # Why this release was chosen is asked all the more where the connection cannot run on it.
+                misfit = error
     if as_json:
         waiting = [{"version": item.version, "reason": item.reason} for item in decision.waiting]
-        output.print_json({**decision.document(), "waiting": waiting, "warning": warning})
+        rest = {
+            "waiting": waiting,
+            "warning": warning,
+            "config": None if origin is None else origin.document(),
+            "cannot_run": None if misfit is None else misfit.message,
+        }
+        output.print_json({**decision.document(), **rest})
         return
     chosen = decision.require()
     by = {
@@ -38,6 +53,10 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     output.console().print(f"  {chosen.digest}", markup=False)
     if warning is not None:
         output.console().print(f"  {warning}", markup=False)
+    for line in () if origin is None else origin.told():
+        output.console().print(f"  {line}", markup=False)
+    if misfit is not None:
+        output.console().print(f"  cannot run: {misfit.message}", markup=False)
     for item in decision.waiting:
         output.console().print(f"  {item.version} waits: {item.reason}", markup=False)
     output.print_table(

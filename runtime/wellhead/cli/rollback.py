@@ -134,6 +134,8 @@ def _tell(backs: list[rollback.Back], *, as_json: bool, held: bool = True) -> No
     for back in backs:
         name = back.connection.name
         print_line(f"{name}: {back.before or 'never run'} → {back.to}{', held' if held else ''}", markup=False)
+        for line in back.config:
+            print_line(f"  {line}", markup=False)
         for stream in back.restored:
             print_line(
                 f"  {stream.stream.stream} goes on from its last checkpoint of version {stream.state_version} and "

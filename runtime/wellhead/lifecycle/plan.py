@@ -23,9 +23,10 @@ from wellhead.egress.policy import Grant, Policy
 from wellhead.engine.container import Resources
 from wellhead.errors import Code, RefusedError
 from wellhead.ids import ConnectionKey, ConnectorId
-from wellhead.lifecycle import governance, rollout, standing
+from wellhead.lifecycle import configuration, governance, rollout, standing
+from wellhead.lifecycle.configuration import Origin, configured
 from wellhead.lifecycle.host import Host, Run
-from wellhead.lifecycle.resolution import choose, config_of, references_of, surface_of
+from wellhead.lifecycle.resolution import choose, references_of, surface_of
 from wellhead.manifest.egress import EgressEntry, render_egress
 from wellhead.manifest.model import Manifest
 from wellhead.registry import alerts, approvals, connections, definitions, runs
@@ -60,6 +61,7 @@ class Plan:
     platform: str
     decision: Decision
     config: dict[str, Any]
+    origin: Origin
     references: dict[str, Reference]
     egress: tuple[EgressEntry, ...]
     policy: Policy
@@ -112,6 +114,7 @@ class Plan:
             },
             "held": self.is_held,
             "config": self.config,
+            "config_origin": self.origin.document(),
             "secrets": {slot: str(reference) for slot, reference in sorted(self.references.items())},
             "egress": [asdict(entry) for entry in self.egress],
             "grants": [str(grant.network) for grant in self.policy.grants],
@@ -156,6 +159,7 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
             tx, file.key, version=chosen.version, digest=chosen.digest, decision=decision.document()
         )
         runs.set_plan(tx, here.claim.run_id, version=chosen.version, index_digest=chosen.digest, plan=plan.document())
+        _keep_config(tx, here, file, plan)
         if plan.profile is not None:
             profile = plan.profile
             runs.note_event(
@@ -205,9 +209,20 @@ def store(here: Run, plan: Plan) -> None:
         )
 
 
+def _keep_config(tx: Transaction, here: Run, file: ConnectionFile, plan: Plan) -> None:
+    """Keep what people wrote, which a release has just taken; say so where it got something else than the file says."""
+    if plan.origin.kept_at is None:
+        configuration.keep(tx, file)
+    if plan.origin.told():
+        runs.note_event(tx, here.claim.run_id, "connector.config.migrated", plan.origin.document())
+    level = Level.INFO if plan.origin.kept_at is None else Level.WARNING
+    for line in plan.origin.told():
+        here.log.write(level, "config_migrated", said=line)
+
+
 def _agree(tx: Transaction, here: Run, file: ConnectionFile, plan: Plan, before: connections.Resolved | None) -> None:
     """Remember the surface a connection runs with; what it begins with is agreed to, and what its file changes."""
-    now = surface_of(here.host.settings, file, plan.manifest)
+    now = surface_of(here.host, file, plan.manifest)
     known = connections.get(tx, file.key).approved_surface
     agreed = now if known is None else surface.joined(surface.from_document(known), now)
     if known is None or agreed.document() != dict(known):
@@ -258,7 +273,7 @@ def examine(host: Host, file: ConnectionFile) -> Examined:
     release = verify.verify_release(
         host.holding(connector, chosen.version, chosen.digest), chosen.digest, connector, chosen.version, host.trust()
     )
-    config, _ = config_of(host.settings, file, release.manifest)
+    config = configured(host, file, release.manifest).values
     references_of(file, release.manifest)
     return Examined(release.manifest, dict(config), render_egress(release.manifest, config))
 
@@ -279,8 +294,9 @@ def at(host: Host, file: ConnectionFile, decision: Decision, platform: str) -> P
 
 def _plan(host: Host, file: ConnectionFile, decision: Decision, release: VerifiedRelease, platform: str) -> Plan:
     connection, manifest = file.connection, release.manifest
-    config, profile = config_of(host.settings, file, manifest)
-    egress = render_egress(manifest, config)
+    config = configured(host, file, manifest)
+    profile = config.profile
+    egress = render_egress(manifest, config.values)
     with host.database.read() as tx:
         approved = approvals.active(tx, file.key, release.connector)
     policy = _policy(host.settings, connection, egress, frozenset(approved), profile)
@@ -291,7 +307,8 @@ def _plan(host: Host, file: ConnectionFile, decision: Decision, release: Verifie
         release=release,
         platform=platform,
         decision=decision,
-        config=dict(config),
+        config=dict(config.values),
+        origin=config.origin,
         references=references_of(file, manifest),
         egress=egress,
         policy=policy,

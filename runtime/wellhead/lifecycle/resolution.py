@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 from wellhead import __version__
-from wellhead import profile as profiles
 from wellhead.catalog import channels as offered
 from wellhead.catalog import resolve
 from wellhead.catalog.resolve import Decision
@@ -23,8 +22,8 @@ from wellhead.connections import ConnectionFile
 from wellhead.errors import Code, ConfigurationError, UsageError
 from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle import governance, rollout
+from wellhead.lifecycle.configuration import configured
 from wellhead.lifecycle.host import Host
-from wellhead.manifest import config as manifest_config
 from wellhead.manifest.egress import render_egress
 from wellhead.manifest.model import Compatibility, Manifest, Runtime
 from wellhead.manifest.versions import Range
@@ -32,7 +31,6 @@ from wellhead.registry import channels, connections, definitions, run_state
 from wellhead.registry.connections import TenantConnection
 from wellhead.registry.database import Transaction
 from wellhead.secrets.base import Reference
-from wellhead.settings import Settings
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS
 
 UNKNOWN_SLOT = Code("WH-RUN-080", "A connection fills a secret slot the connector does not have.")
@@ -124,10 +122,9 @@ def _candidate(release: definitions.Release) -> resolve.Candidate:
     )
 
 
-def surface_of(settings: Settings, file: ConnectionFile, manifest: Manifest) -> Surface:
-    """Return what a connection lets a release do; raises like `config_of`."""
-    config, _ = config_of(settings, file, manifest)
-    return surface.surface(manifest, config, tuple(file.connection.secrets))
+def surface_of(host: Host, file: ConnectionFile, manifest: Manifest) -> Surface:
+    """Return what a connection lets a release do; raises like `configured`."""
+    return surface.surface(manifest, configured(host, file, manifest).values, tuple(file.connection.secrets))
 
 
 def _settled(
@@ -143,7 +140,7 @@ def _settled(
         if known is None or decision.request.current in (None, chosen.version):
             return decision
         release = releases[chosen.version]
-        reason = objection(host.settings, file, known, release) or _ungoverned(host, tx, file, release)
+        reason = objection(host, file, known, release) or _ungoverned(host, tx, file, release)
         if reason is None:
             return decision
         objections = {**decision.request.objections, chosen.version: reason}
@@ -151,14 +148,12 @@ def _settled(
     return decision
 
 
-def objection(
-    settings: Settings, file: ConnectionFile, known: TenantConnection, release: definitions.Release
-) -> str | None:
+def objection(host: Host, file: ConnectionFile, known: TenantConnection, release: definitions.Release) -> str | None:
     """Say what keeps a connection from being moved to a release: a file that does not fit, or something to agree to."""
     manifest = Manifest.model_validate(dict(release.manifest))
     try:
         references_of(file, manifest)
-        wanted = surface_of(settings, file, manifest)
+        wanted = surface_of(host, file, manifest)
     except ConfigurationError as error:
         return f"the connection's file does not fit it: {error.message}"
     if known.approved_surface is None:
@@ -172,30 +167,8 @@ def _ungoverned(host: Host, tx: Transaction, file: ConnectionFile, release: defi
     if not host.policies():
         return None
     manifest = Manifest.model_validate(dict(release.manifest))
-    config, _ = config_of(host.settings, file, manifest)
+    config = configured(host, file, manifest).values
     return governance.objection(host, tx, file, release, manifest, config, render_egress(manifest, config))
-
-
-def config_of(
-    settings: Settings, file: ConnectionFile, manifest: Manifest
-) -> tuple[Mapping[str, Any], profiles.Profile | None]:
-    """Return a connection's config as a release's manifest completes it, and the profile it comes from.
-
-    Raises:
-        ConfigurationError: it does not fit, with the place in the connection's file.
-    """
-    connection = file.connection
-    config: Mapping[str, Any] = connection.config
-    profile = None
-    if connection.profile is not None:
-        profile = profiles.load(settings.path(connection.profile))
-        config = profiles.resolve(profile, config, connection.secrets, manifest.taxonomy.type).config
-    try:
-        return manifest_config.checked(manifest, config, str(file.file)), profile
-    except ConfigurationError as error:
-        if error.place is not None and error.place.field is not None:
-            error.place = file.document.place(tuple(error.place.field.split(".")))
-        raise
 
 
 def references_of(file: ConnectionFile, manifest: Manifest) -> dict[str, Reference]:

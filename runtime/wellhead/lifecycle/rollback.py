@@ -3,7 +3,8 @@
 A connection, a tenant or a connector is held at the release until somebody lets go; a channel is pointed back, and what
 resolves within it follows. Whatever the level, nothing is changed unless every connection concerned could run there:
 a release that cannot read the state stored since is refused, or the state goes back with it to the last checkpoint it
-can read, and how much is read again is said before.
+can read, and how much is read again is said before. A release from before a config migration gets the config that was
+written for it, as it was kept.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from wellhead.errors import Code, ConfigurationError, TransientError, counted
 from wellhead.ids import WHOLE_STREAM, ConnectionKey, ConnectorId, StreamKey
 from wellhead.lifecycle import rollout, state
 from wellhead.lifecycle.claim import onboard
+from wellhead.lifecycle.configuration import configured
 from wellhead.lifecycle.host import Host
-from wellhead.lifecycle.resolution import choose
+from wellhead.lifecycle.resolution import choose, references_of
+from wellhead.manifest.model import Manifest
 from wellhead.manifest.versions import Range
 from wellhead.registry import catalog_events, channels, checkpoints, connections, definitions, run_state
 from wellhead.registry.database import Transaction
@@ -60,12 +63,16 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """One connection that was taken back; ``before`` is None where it never ran."""
+    """One connection that was taken back; ``before`` is None where it never ran.
+
+    ``config`` says what the release gets as config where that is not what the file says, one line each.
+    """
 
     connection: ConnectionKey
     before: str | None
     to: str
     restored: tuple[Restored, ...] = ()
+    config: tuple[str, ...] = ()
 
 
 def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
@@ -73,7 +80,8 @@ def connection(host: Host, file: ConnectionFile, order: Order) -> Back:
 
     Raises:
         ConfigurationError: there is none (WH-CAT-060), it is not known (WH-REG-021), it cannot be run here
-            (WH-CAT-040), or it cannot read the stored state (WH-CAT-062, 063); then nothing was changed.
+            (WH-CAT-040), it cannot read the stored state (WH-CAT-062, 063), or neither the file nor what is kept of it
+            fits (WH-MAN-110, WH-RUN-083); then nothing was changed.
         TransientError: a run has committed while it was decided (WH-CAT-065); then nothing was changed either.
     """
     with host.database.transaction() as tx:
@@ -210,11 +218,20 @@ def _step(host: Host, file: ConnectionFile, order: Order, ask: Callable[[Request
     chosen = decision.require()
     with host.database.read() as tx:
         found = tuple((unit, _kept(tx, unit, chosen, order)) for unit in _unreadable(tx, file.key, chosen.state_reads))
+        release = definitions.get(tx, now.request.connector, chosen.version)
+    config = () if chosen.version == now.request.current else _config(host, file, release)
     restored = tuple(
         Restored(unit.stream, kept.state_version, unit.rows_total - kept.rows_total) for unit, kept in found
     )
-    back = Back(file.key, now.request.current, chosen.version, restored)
+    back = Back(file.key, now.request.current, chosen.version, restored, config)
     return _Step(back, decision.rule, found)
+
+
+def _config(host: Host, file: ConnectionFile, release: definitions.Release) -> tuple[str, ...]:
+    """Return what is to be told of the config a release would get; raises where there is none for it."""
+    manifest = Manifest.model_validate(dict(release.manifest))
+    references_of(file, manifest)
+    return configured(host, file, manifest).origin.told()
 
 
 def _unreadable(tx: Transaction, key: ConnectionKey, readable: Collection[int]) -> list[run_state.UnitState]:

@@ -42,7 +42,7 @@ def approve(host: Host, file: ConnectionFile, version: str, who: str, reason: st
         definitions.require_kept(row)
         digest = row.index_digest
     release = verify.verify_release(host.holding(connector, version, digest), digest, connector, version, host.trust())
-    wanted = surface_of(host.settings, file, release.manifest)
+    wanted = surface_of(host, file, release.manifest)
     with host.database.transaction() as tx:
         onboard(tx, file)
         known = connections.get(tx, file.key).approved_surface
@@ -115,4 +115,4 @@ def _why_not(
     with host.database.read() as tx:
         release = definitions.find(tx, free.request.connector, wanted)
         known = connections.get(tx, file.key)
-    return "no such release is known" if release is None else objection(host.settings, file, known, release)
+    return "no such release is known" if release is None else objection(host, file, known, release)

@@ -1,7 +1,7 @@
 """Every table of the registry, written once; the migrations are checked against this by a test.
 
     connector_definitions   releases we know                with channels, catalog_events
-    tenant_connections      connections, each with lease    with approvals, policy_approvals
+    tenant_connections      connections, each with lease    with approvals, policy_approvals, kept_configs
     connector_runs          one row a claim                 with run_events, pending_revocations, egress_audit
     connector_run_state     one row a read unit             with kept_checkpoints, generations, segments, dead_letters
     stream_registry         versions of a stream's schema   with compat_alerts
@@ -293,6 +293,16 @@ connector_run_state = Table(
     Column("rows_generation", BigInteger, nullable=False),
     Column("rejected_total", BigInteger, nullable=False),
     Column("updated_at", Utc, nullable=False),
+)
+
+kept_configs = Table(
+    "kept_configs",
+    metadata,
+    *_connection(primary_key=True),
+    Column("connector_id", String, primary_key=True),
+    Column("config_version", Integer, primary_key=True),
+    Column("config", JsonObject, nullable=False),
+    Column("kept_at", Utc, nullable=False),
 )
 
 kept_checkpoints = Table(

@@ -32,6 +32,7 @@ from wellhead.engine.reaper import Reaped
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, StreamKey, StreamName
 from wellhead.images.layout import ImageDigests
 from wellhead.lifecycle import run as lifecycle
+from wellhead.lifecycle.configuration import Origin
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Deadlines, Plan
 from wellhead.lifecycle.report import Report
@@ -139,6 +140,7 @@ class World:
             platform=platform,
             decision=NO_CHOICE,
             config=dict(file.connection.config),
+            origin=Origin(1, 1),
             references=dict(self.references),
             egress=(),
             policy=self.policy,
