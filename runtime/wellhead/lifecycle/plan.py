@@ -183,9 +183,7 @@ def beside(host: Host, file: ConnectionFile, decision: Decision, platform: str) 
     with host.database.read() as tx:
         known = connections.find(tx, file.key)
     if known is not None and known.approved_surface is not None:
-        news = surface.grown(
-            surface.from_document(known.approved_surface), surface_of(host.settings, file, plan.manifest)
-        )
+        news = surface.grown(surface.from_document(known.approved_surface), surface_of(host, file, plan.manifest))
         if news:
             name, version = file.connection.name, plan.release.version
             raise RefusedError(
