@@ -64,11 +64,14 @@ class Commands(TyperGroup):
             return None
         module, name, _ = COMMANDS[cmd_name]
         found: Any = getattr(importlib.import_module(f"wellhead.cli.{module}"), name)
-        if not isinstance(found, typer.Typer):
+        if isinstance(found, typer.Typer):
+            # Every page of help looks the same, none waits for Rich, and only the program offers shell completion.
+            found.rich_markup_mode = None
+            command: Any = typer.main.get_group(found)
+        else:
             alone = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
             alone.command(cmd_name)(found)
-            found = alone
-        command = typer.main.get_command(found)
+            command = typer.main.get_command(alone)
         command.name = cmd_name
         return command
 

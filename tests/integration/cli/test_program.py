@@ -86,6 +86,14 @@ def test_the_version_is_told_to_people_and_programs(made: Project) -> None:
     assert set(answer(made.call("version", "--json"))) == {"wellhead", "protocol", "python", "platform"}
 
 
+@pytest.mark.parametrize("command", [["run"], ["catalog"], ["catalog", "show"]])
+def test_every_page_of_help_looks_the_same(made: Project, command: list[str]) -> None:
+    for ask in ("-h", "--help"):
+        told = made.must(*command, ask).stdout
+        assert told.startswith(f"Usage: wellhead {' '.join(command)} ")
+        assert "completion" not in told
+
+
 def test_without_a_project_the_program_says_how_to_make_one(tmp_path: Path) -> None:
     outcome = Warm(tmp_path).call("connection", "list")
     assert outcome.exit_code == 78
