@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
+from wellhead.errors import counted
 
 if TYPE_CHECKING:
     from wellhead.app import App
-    from wellhead.catalog.verify import VerifiedRelease
+    from wellhead.catalog.verify import Inside, VerifiedRelease
     from wellhead.images.layout import Layout
+    from wellhead.lifecycle.transfer import Held
 
 Named = Annotated[
     str,
     typer.Argument(metavar="CONNECTOR[@VERSION]", help="NAMESPACE/NAME; default: what channel stable points to."),
+]
+Inspected = Annotated[
+    str,
+    typer.Argument(metavar="CONNECTOR[@VERSION]|FILE", help="As for `verify`, or a file that `catalog export` wrote."),
 ]
 
 
@@ -47,16 +55,83 @@ def verify(named: Named, config: Config = None, as_json: Json = False) -> None:
     )
 
 
-def inspect(named: Named, config: Config = None, as_json: Json = False) -> None:
-    """Verify a release and say what is in it: images, licences, SBOM, provenance, signers, and what streams promise."""
+def inspect(named: Inspected, config: Config = None, as_json: Json = False) -> None:
+    """Verify a release and say what is in it: images, licences, SBOM, provenance, signers, and what streams promise.
+
+    Of a FILE every release is verified down to its layers, as an import would by this project's trust.yaml; nothing is
+    kept. Exit 76 if an import would refuse one.
+    """
     from wellhead import app as services
     from wellhead.catalog import verify as links
 
+    if Path(named).is_file():
+        _inspect_file(Path(named), config, as_json)
+        return
     with services.opened(config) as host:
         held, release = _verified(host, named)
-        found = links.inside(held, release)
+        facts = _facts(release, links.inside(held, release))
+    if as_json:
+        output.print_json(facts)
+        return
+    _tell(facts)
+
+
+def _inspect_file(file: Path, config: Path | None, as_json: bool) -> None:
+    from wellhead import app as services
+    from wellhead.images import bundle
+    from wellhead.lifecycle import transfer
+
+    with services.opened(config) as app:
+        keys, found = bundle.keys(file), transfer.held(app.host(), file)
+    if as_json:
+        output.print_json({"file": str(file), "keys": list(keys), "releases": [_held(one) for one in found]})
+    else:
+        _tell_file(file, keys, found)
+    for one in found:
+        if one.refused is not None:
+            raise one.refused
+
+
+def _held(one: Held) -> dict[str, Any]:
+    facts = {} if one.release is None or one.inside is None else _facts(one.release, one.inside)
+    refused = None if one.refused is None else {"code": one.refused.code.name, "message": one.refused.message}
+    return {
+        **facts,
+        **one.record.model_dump(mode="json", exclude_none=True),
+        "channels": list(one.channels),
+        "known": one.is_known,
+        "refused": refused,
+    }
+
+
+def _tell_file(file: Path, keys: Sequence[str], found: Sequence[Held]) -> None:
+    output.print_table(
+        f"{file}: {counted(len(found), 'release')}, {file.stat().st_size / 1e6:.1f} MB; "
+        f"public keys, none trusted from here: {', '.join(keys) or 'none'}",
+        ("connector", "version", "status", "channels", "digest", "here"),
+        [
+            (
+                one.record.connector,
+                one.record.version,
+                one.record.status,
+                ", ".join(one.channels),
+                one.record.digest[:19],
+                f"refused: {one.refused.code}"
+                if one.refused is not None
+                else f"{'known' if one.is_known else 'new'}, signed by "
+                f"{', '.join(one.release.key_ids if one.release else ()) or 'nobody, as allowed here'}",
+            )
+            for one in found
+        ],
+        empty=f"{file} holds no release.",
+    )
+    if len(found) == 1 and found[0].release is not None and found[0].inside is not None:
+        _tell(_facts(found[0].release, found[0].inside))
+
+
+def _facts(release: VerifiedRelease, found: Inside) -> dict[str, Any]:
     manifest, statement = release.manifest, release.statement
-    facts: dict[str, Any] = {
+    return {
         "connector": release.connector,
         "version": release.version,
         "digest": release.index_digest,
@@ -95,10 +170,6 @@ def inspect(named: Named, config: Config = None, as_json: Json = False) -> None:
         ],
         "egress": [f"{entry.host}:{entry.port} ({entry.open})" for entry in manifest.network.egress],
     }
-    if as_json:
-        output.print_json(facts)
-        return
-    _tell(facts)
 
 
 def _verified(host: App, named: str) -> tuple[Layout, VerifiedRelease]:

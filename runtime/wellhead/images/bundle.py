@@ -55,6 +55,24 @@ def pack(source: Layout, extra: Mapping[str, bytes], file: Path) -> int:
     return size
 
 
+def keys(file: Path) -> tuple[str, ...]:
+    """Return the ids of the public keys a file that `pack` wrote holds, for people; nothing else of it is read.
+
+    Raises:
+        ConfigurationError: WH-IMG-050, it cannot be read or is no such file.
+    """
+    found = []
+    try:
+        with tarfile.open(file, "r:") as archive:
+            for member in archive:
+                if _KEY.fullmatch(member.name) is None and member.name != RECORDS:
+                    break
+                found += [member.name] if member.name != RECORDS else []
+    except (OSError, tarfile.TarError) as exc:
+        raise _damaged(file, str(exc)) from exc
+    return tuple(name.removeprefix(KEYS).removesuffix(".pub").replace("-", ":", 1) for name in found)
+
+
 def unpack(file: Path, folder: Path) -> tuple[Layout, bytes]:
     """Read a file that `pack` wrote into a new layout in ``folder``; return it and the catalog's records.
 

@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from wellhead.catalog import verify
 from wellhead.catalog.keys import PublicKey
 from wellhead.catalog.verify import VerifiedRelease
-from wellhead.errors import Code, ConfigurationError
+from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import bundle, layout, store
 from wellhead.images.layout import Layout
@@ -120,6 +120,47 @@ def wanted(host: Host, connectors: Sequence[str]) -> list[Release]:
     if not found:
         raise _nothing("nothing is published")
     return list({(release.connector_id, release.version): release for release in found}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One release in a file, as it would be taken in here.
+
+    ``release`` and ``inside`` are None where ``refused`` says why an import would refuse it.
+    """
+
+    record: ReleaseRecord
+    channels: tuple[str, ...]
+    is_known: bool
+    release: VerifiedRelease | None
+    inside: verify.Inside | None
+    refused: RefusedError | None
+
+
+def held(host: Host, file: Path) -> list[Held]:
+    """Say what a file that `export` wrote holds, hashing every blob and verifying each release; nothing is kept of it.
+
+    Raises:
+        ConfigurationError: it is no export (WH-IMG-050, WH-CAT-081).
+        RefusedError: a blob is not what its name says (WH-IMG-012, 013): the file was damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=host.layout().path) as scratch:
+        found, said = bundle.unpack(file, Path(scratch))
+        records = _read(said, file)
+        return [_held(host, found, record, records.channels) for record in records.releases]
+
+
+def _held(host: Host, found: Layout, record: ReleaseRecord, pointed: Sequence[ChannelRecord]) -> Held:
+    release = inside = refused = None
+    try:
+        release = _verified(host, found, record)
+        inside = verify.inside(found, release)
+        with host.database.read() as tx:
+            is_known = definitions.require_same(tx, release.connector, release.version, release.index_digest)
+    except RefusedError as error:
+        is_known, refused = False, error
+    names = [one.channel for one in pointed if (one.connector, one.version) == (record.connector, record.version)]
+    return Held(record, tuple(names), is_known, release if refused is None else None, inside, refused)
 
 
 def _kept(tx: Transaction, connector: ConnectorId | None = None) -> list[Release]:
