@@ -171,7 +171,7 @@ def test_a_run_keeps_what_was_written_and_says_what_it_got(world: World, monkeyp
     assert run.plan is not None
     assert run.plan["config"] == frozen.config
     assert run.plan["config_origin"] == events[0].details
-    assert events[0].details["written_for"], events[0].details["wanted"] == (1, 2)
+    assert (events[0].details["written_for"], events[0].details["wanted"]) == (1, 2)
     assert [level for level, said in world.lines if "is migrated to version 2" in said] == ["INFO"]
     world.freeze("1.0.0", monkeypatch)
     with world.database.read() as tx:
