@@ -171,26 +171,40 @@ def freeze(here: Run, file: ConnectionFile, platform: str) -> Plan:
     return plan
 
 
-def beside(host: Host, file: ConnectionFile, decision: Decision, platform: str) -> Plan:
-    """Plan a run of another release than the connection's own, under all that holds for one; nothing is stored.
+def own(host: Host, file: ConnectionFile, decision: Decision, platform: str) -> Plan:
+    """Plan a run of the connection's own release, as for a true run; nothing is stored.
 
     Raises:
         ConfigurationError: the release cannot be run here, or the connection's file does not fit it.
-        RefusedError: a signature, a policy or a missing approval says no; as much as for a true run.
+        RefusedError: a signature, a policy or a missing approval says no.
     """
     plan = at(host, file, decision, platform)
     _governed(host, file, plan)
+    return plan
+
+
+def beside(host: Host, file: ConnectionFile, decision: Decision, present: Plan) -> Plan:
+    """Plan a run of another release than ``present``'s, under all that holds for a true run; nothing is stored.
+
+    Raises:
+        ConfigurationError: as for `own`.
+        RefusedError: as for `own`, or it asks for more than was agreed to (WH-RUN-087).
+    """
+    plan = own(host, file, decision, present.platform)
+    agreed = surface_of(host, file, present.manifest)
     with host.database.read() as tx:
         known = connections.find(tx, file.key)
     if known is not None and known.approved_surface is not None:
-        news = surface.grown(surface.from_document(known.approved_surface), surface_of(host, file, plan.manifest))
-        if news:
-            name, version = file.connection.name, plan.release.version
-            raise RefusedError(
-                f"{plan.release.connector} {version} asks for more than {name} has agreed to: {'; '.join(news)}",
-                code=NOT_AGREED,
-                hint=f"wellhead connection approve {name} --release {version}",
-            )
+        # What the file asks for by now is its owner's word, as it is when the present release runs.
+        agreed = surface.joined(surface.from_document(known.approved_surface), agreed)
+    news = surface.grown(agreed, surface_of(host, file, plan.manifest))
+    if news:
+        name, version = file.connection.name, plan.release.version
+        raise RefusedError(
+            f"{plan.release.connector} {version} asks for more than {name} has agreed to: {'; '.join(news)}",
+            code=NOT_AGREED,
+            hint=f"wellhead connection approve {name} --release {version}",
+        )
     return plan
 
 

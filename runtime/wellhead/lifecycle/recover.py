@@ -60,6 +60,9 @@ def recover(
         waiting = bool(segments.unpublished(tx, claim.connection))
         connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
+        for run in runs.open_runs(tx, claim.connection):
+            if run.kind == "probe" and not _runs(tx, run.run_id, clock):
+                runs.close_probe(tx, run.run_id)
         pending = [item for item in revocations.all_of(tx) if _is_left(tx, item.run_id, claim, clock)]
     # Stopped before revoked (invariants 7 and 10): a dead run's connector may still be reading with those credentials.
     reap(lambda labels: not _is_dead(database, labels, clock))

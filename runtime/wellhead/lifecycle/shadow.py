@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from wellhead.catalog.resolve import Decision
 from wellhead.connections import ConnectionFile, StreamSelection
 from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError, WellheadError
 from wellhead.ids import WHOLE_STREAM, Digest, RunId, StreamKey, StreamName
@@ -223,11 +224,12 @@ def shadow(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: li
 
 
 def _shadow(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: lifecycle.Watch, held: Claim) -> Shadow:
-    present = _planned(host, file, _present(host, file))
-    candidate = _planned(host, file, order.version)
+    present = plan.own(host, file, _exactly(host, file, _present(host, file)), host.platform)
+    candidate = plan.beside(host, file, _exactly(host, file, order.version), present)
     with host.database.read() as tx:
         begun = () if order.full else _begun(tx, file)
     for planned in (present, candidate):
+        _require_twice(planned, Replay(planned.manifest.capabilities.replay), "the source")
         _require_readable(planned, begun)
     done = Shadow(held.run_id, file.connection.name, file.connection.connector, _side(present), _side(candidate))
     with scratch(host.scratch) as area:
@@ -270,11 +272,8 @@ def _present(host: Host, file: ConnectionFile) -> str:
     return resolution.choose(host, file, host.platform).require().version if resolved is None else resolved.version
 
 
-def _planned(host: Host, file: ConnectionFile, version: str) -> Plan:
-    """Plan one half; what a true run would be refused for is refused here."""
-    planned = plan.beside(host, file, resolution.exactly(host, file, host.platform, version), host.platform)
-    _require_twice(planned, Replay(planned.manifest.capabilities.replay), planned.release.connector)
-    return planned
+def _exactly(host: Host, file: ConnectionFile, version: str) -> Decision:
+    return resolution.exactly(host, file, host.platform, version)
 
 
 def _side(planned: Plan) -> Side:
@@ -378,7 +377,7 @@ def _half(
                     here, session, names, connector_id=release.connector, version=release.version
                 )
             for stream in offered:
-                _require_twice(planned, stream.replay, f"stream {stream.name}")
+                _require_twice(planned, stream.replay, f"stream {stream.name!r}")
             into = lifecycle.Destination(database, right, sink, acknowledge=_keep_from_source)
             half = _Half(
                 here.claim.run_id, planned, {stream.name: stream for stream in offered}, lifecycle.Progress(), {}

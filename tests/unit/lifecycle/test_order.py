@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UN
 from wellhead.lifecycle.stop import Stop
 from wellhead.manifest.load import load as load_manifest
 from wellhead.registry import approvals, revocations, runs, segments
+from wellhead.registry.database import Database
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
 from wellhead.sinks.base import Segment
@@ -138,6 +139,20 @@ def test_a_loan_that_could_not_be_revoked_is_revoked_by_the_next_run(sealed: Wor
     store.revocation_error = None
     sealed.run(file)
     assert store.revoked == ["accessor-1"]
+
+
+def test_a_probe_whose_process_is_gone_is_closed_and_one_that_goes_on_is_not(world: World) -> None:
+    file = world.connect(config={"rows": 1})
+    now = datetime.now(UTC)
+    for run_id, spoke_at in (("0-dead", now - timedelta(minutes=3)), ("0-alive", now)):
+        clock = SimpleNamespace(now=lambda at=spoke_at: at)
+        database = Database.open(f"sqlite:///{world.folder}/registry.db", clock=cast("Any", clock))
+        with database.transaction() as tx:
+            runs.start(tx, runs.Start(RunId(run_id), file.key, "probe", "host-1", ConnectorId("dev/generator")))
+        database.close()
+    assert world.run(file).exit_code == 0
+    with world.database.read() as tx:
+        assert [runs.get(tx, RunId(run_id)).status for run_id in ("0-dead", "0-alive")] == ["lost", "running"]
 
 
 def test_a_token_of_a_run_long_ago_is_revoked_and_that_of_another_connection_is_not(sealed: World) -> None:
