@@ -22,9 +22,9 @@ from tests.project import FIXTURES, WELLHEAD, Project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.real, pytest.mark.timeout(300)]
 
-#: Tables every run and probe writes to, and columns that say who reads a connection and not where it stands.
+#: Tables every run and probe writes to; columns that say who reads a connection, and what its file says by now.
 OF_RUNS = {"connector_runs", "run_events", "pending_revocations", "egress_audit"}
-OF_READERS = {"lease_epoch", "lease_run", "lease_until", "lease_host"}
+OF_READERS = {"lease_epoch", "lease_run", "lease_until", "lease_host", "file_sha256", "status", "updated_at"}
 #: Of every seventh row the next release gets another label; of all rows it drops number 30.
 CHANGE = """
         at = batch.schema.get_field_index("label")
