@@ -104,19 +104,19 @@ class OciRegistry:
 
 
 @contextmanager
-def passwords() -> Iterator[OciRegistry]:
-    """Lend a registry that asks for a password."""
+def passwords(*, deletes: bool = False) -> Iterator[OciRegistry]:
+    """Lend a registry that asks for a password; as Debian sets it up it deletes nothing."""
     with tempfile.TemporaryDirectory(prefix="wellhead-registry-") as name:
         folder = Path(name)
         password = secrets.token_urlsafe(24)
         (folder / "htpasswd").write_text(f"{USERNAME}:{_bcrypt(password)}\n")
         auth = {"htpasswd": {"realm": SERVICE, "path": str(folder / "htpasswd")}}
-        with _registry(folder, certificate(folder, "127.0.0.1"), password, auth) as registry:
+        with _registry(folder, certificate(folder, "127.0.0.1"), password, auth, deletes) as registry:
             yield registry
 
 
 @contextmanager
-def tokens() -> Iterator[OciRegistry]:
+def tokens(*, deletes: bool = False) -> Iterator[OciRegistry]:
     """Lend a registry that asks for a token of a server beside it."""
     with tempfile.TemporaryDirectory(prefix="wellhead-registry-") as name, ExitStack() as scope:
         folder = Path(name)
@@ -132,11 +132,13 @@ def tokens() -> Iterator[OciRegistry]:
                 "rootcertbundle": str(tls.authority),
             }
         }
-        yield scope.enter_context(_registry(folder, tls, password, auth))
+        yield scope.enter_context(_registry(folder, tls, password, auth, deletes))
 
 
 @contextmanager
-def _registry(folder: Path, tls: Certificate, password: str, auth: dict[str, Any]) -> Iterator[OciRegistry]:
+def _registry(
+    folder: Path, tls: Certificate, password: str, auth: dict[str, Any], deletes: bool
+) -> Iterator[OciRegistry]:
     program = shutil.which("docker-registry")
     if program is None:
         raise MissingPartError("docker-registry is not installed; mend: apt-get install docker-registry")
@@ -144,7 +146,7 @@ def _registry(folder: Path, tls: Certificate, password: str, auth: dict[str, Any
     config = {
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": deletes}},
         "http": {"addr": f"127.0.0.1:{port}", "tls": {"certificate": str(tls.certificate), "key": str(tls.key)}},
         "auth": auth,
     }

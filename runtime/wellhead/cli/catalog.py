@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellhead.cli import output, sync, transfer
+from wellhead.cli import collect, output, sync, transfer
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError
 
@@ -20,6 +20,7 @@ UNKNOWN_CONNECTOR = Code("WH-CLI-021", "No release of a connector is known.")
 app = typer.Typer(no_args_is_help=True, help="The releases we know.")
 app.command("export")(transfer.export)
 app.command("import")(transfer.import_)
+app.command("gc")(collect.gc)
 app.command("sync")(sync.sync)
 
 Connector = Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The connector.")]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellhead.cli import output
+from wellhead.cli import options, output
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, UsageError
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from wellhead.catalog.channels import Guard, Rollout
 
 BAD_GUARD = Code("WH-CLI-100", "A guard of a rollout cannot be understood.")
-BAD_DURATION = Code("WH-CLI-101", "A duration cannot be understood.")
 
 app = typer.Typer(no_args_is_help=True, help="Which releases a channel offers, and to whom.")
 
@@ -91,7 +89,7 @@ def promote(
     from wellhead.ids import ConnectorId
     from wellhead.lifecycle import rollout
 
-    plan = _rollout(percent, step, _seconds(every), guard or [])
+    plan = _rollout(percent, step, options.seconds(every), guard or [])
     with services.opened(config) as host:
         order = rollout.Order(ConnectorId(connector), version, channel, output.who(), reason, plan)
         rollout.promote(host.database, host.clock, order)
@@ -148,12 +146,3 @@ def _guard(said: list[str]) -> Guard:
         values: dict[str, Any] = {name: int(number) if name == "min_runs" else number}
         guard = replace(guard, **values)
     return guard
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None or float(found[1]) == 0:
-        raise UsageError(
-            f"{text!r} is no duration", code=BAD_DURATION, hint="write a number and s, m, h or d, such as 90s or 2h"
-        )
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]

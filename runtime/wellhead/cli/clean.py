@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError, counted
+
+if TYPE_CHECKING:
+    from wellhead.app import App
+    from wellhead.engine.reaper import Reaped
 
 STILL_RUNNING = Code("WH-CLI-060", "Something runs that cleaning would end.")
 LEFT = Code("WH-CLI-061", "Something could not be removed.")
@@ -19,12 +24,20 @@ def clean(
     force: Annotated[
         bool, typer.Option("--force", help="Everything of Wellhead, other projects' and running too.")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Images, too, of this project's releases that nothing refers to.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Remove what dead runs left on this machine, and revoke what they borrowed; states, tables and releases stay.
 
     The outbound network and the gateway's image go as well, once nothing of any project is left that uses them.
+
+    With --images, the image of a release goes that was collected or that nothing refers to, as `catalog gc --dry-run`
+    has it: a run that needs it again loads it from the store. One that a container was made from stays, running or not,
+    and one whose layers are in Docker alone, after `catalog import --engine`. Images of other projects stay; where one
+    has the same release, its next run loads it from its own store.
     """
     from wellhead import app as services
     from wellhead.engine import folders, reaper
@@ -60,6 +73,9 @@ def clean(
             reaped = replace(reaped, networks=reaped.networks + kept.networks, images=kept.images)
         swept = tuple(str(path) for path in scratch.sweep(host.host().scratch))
         reaped = replace(reaped, folders=reaped.folders + swept)
+        if images:
+            removed = _unneeded_images(host)
+            reaped = replace(reaped, images=reaped.images + removed.images, left=reaped.left + removed.left)
         for item in pending:
             host.secrets.revoke_accessor(item.accessor)
             with host.database.transaction() as tx:
@@ -81,3 +97,13 @@ def clean(
             hint="`docker ps -a` and `docker network ls` show them",
             details=reaped.left,
         )
+
+
+def _unneeded_images(host: App) -> Reaped:
+    from wellhead import connections
+    from wellhead.engine import reaper
+    from wellhead.lifecycle import collect
+
+    services = host.host()
+    here = collect.project(services, connections.load_all(host.settings, os.environ))
+    return reaper.remove_images(host.engine, collect.unneeded_images(services, here))

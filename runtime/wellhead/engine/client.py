@@ -485,6 +485,12 @@ class Engine:
         with _translated("list images"):
             return sorted({str(entry["Id"]) for entry in self._api.images(filters={"label": label})})
 
+    def unused_images(self) -> set[str]:
+        """Return the ids of the images no container was made from, running or not."""
+        with _translated("list images"):
+            used = {str(entry["ImageID"]) for entry in self._api.containers(all=True)}
+            return {str(entry["Id"]) for entry in self._api.images()} - used
+
     def remove_image(self, image_id: str) -> None:
         """Remove an image with its tags; nothing happens if it is gone, and one in use is left.
 

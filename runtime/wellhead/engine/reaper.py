@@ -6,7 +6,7 @@ hold, then folders, which containers have mounted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,14 @@ def clean(engine: Engine, root: Path) -> Reaped:
     return Reaped(
         reaped.containers, reaped.networks + kept.networks, reaped.folders, kept.images, reaped.left + kept.left
     )
+
+
+def remove_images(engine: Engine, ids: Collection[str]) -> Reaped:
+    """Remove those of some images that the Engine has and no container was made from."""
+    work = _Work()
+    for image_id in sorted(engine.unused_images() & set(ids)):
+        work.do("images", image_id, partial(engine.remove_image, image_id))
+    return work.result()
 
 
 class _Work:

@@ -5,6 +5,9 @@
     blobs/sha256/<hex>    content, named by its hash, never changed
 
 Names are those of `wellhead.images.store`. The store is not trusted: whoever can write here can only make things fail.
+
+What no name leads to is removed by `sweep`, and by nothing else. A publisher has no lock on what it has put here and
+not named yet: a blob counts as being written for `WRITTEN_S` seconds after it was put, also where it was there already.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +59,17 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 #: Compressed size of a layer.
 MAX_LAYER_BYTES = 2 * 1024 * 1024 * 1024
 
+#: Longer than any publisher needs from its first blob to its name.
+WRITTEN_S = 24 * 3600.0
+#: What others leave here besides blobs: scratch files, and folders of exports and imports that were killed.
+_SCRATCH = (".new-", ".export-", ".import-")
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 #: A connector's id and a tag, as every registry takes them.
 _NAME = re.compile(r"([a-z0-9]+(?:[._-][a-z0-9]+)*/[a-z0-9]+(?:[._-][a-z0-9]+)*):([A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
+_ABOUT = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
+#: An index of images is two deep; what is nested deeper was made to keep us busy.
+DEPTH = 4
 _CHUNK = 1024 * 1024
 _UNKNOWN_PLATFORM = {"architecture": "unknown", "os": "unknown"}
 
@@ -143,6 +156,12 @@ def about(digest: Digest, suffix: str = "") -> str:
     return f"sha256-{digest.removeprefix('sha256:')}{suffix}"
 
 
+def subject_hash(tag: str) -> str | None:
+    """Return the hash of what a tag is about; None where it names something itself."""
+    found = _ABOUT.fullmatch(tag)
+    return None if found is None else found[1]
+
+
 def taken(name: str, known: Digest, new: Digest, where: str) -> RefusedError:
     """Return the refusal to let a version mean something else."""
     return RefusedError(
@@ -210,6 +229,14 @@ def digest_of(content: bytes) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep removed."""
+
+    files: int
+    bytes: int
+
+
 class Layout:
     """One layout folder; safe for several processes at once."""
 
@@ -245,11 +272,10 @@ class Layout:
 
     def put(self, content: bytes, media_type: str, **fields: Any) -> Descriptor:
         """Store ``content`` and return its descriptor; storing it again changes nothing."""
-        digest = digest_of(content)
-        target = self._blob(digest)
-        if not target.exists():
-            _replace(target, content)
-        return Descriptor(media_type, digest, len(content), **fields)
+        found = Descriptor(media_type, digest_of(content), len(content), **fields)
+        if not self.claims(found):
+            _replace(self._blob(found.digest), content)
+        return found
 
     @property
     def where(self) -> str:
@@ -267,6 +293,21 @@ class Layout:
         except OSError:
             return False
 
+    def claims(self, found: Descriptor) -> bool:
+        """Say whether the content is there; if so it counts as just written, so that it is not swept before its name.
+
+        What is there and cannot be marked, because somebody else owns it, is written again by whoever asked.
+        """
+        blob = self._blob(found.digest)
+        with self._unswept(fcntl.LOCK_SH):
+            try:
+                if blob.stat().st_size != found.size:
+                    return False
+                os.utime(blob)
+            except OSError:
+                return False
+            return True
+
     def adopt(self, found: Descriptor, read: Callable[[], Iterable[bytes]]) -> Descriptor:
         """Store a large blob that ``found`` describes, hashing it while it is written.
 
@@ -274,7 +315,7 @@ class Layout:
             RefusedError: WH-IMG-012, ``read`` gave something else; nothing is kept.
         """
         target = self._blob(found.digest)
-        if target.exists():
+        if self.claims(found):
             return found
         with beside(target) as (scratch, out):
             for chunk in checked(read(), found, f"blob {found.digest}"):
@@ -341,9 +382,7 @@ class Layout:
                 meant[listed] = self.put(list_of_all, INDEX)
             for key, item in meant.items():
                 named[key] = Descriptor(item.media_type, item.digest, item.size, None, {NAME_ANNOTATION: key})
-            manifests = [named[key].document() for key in sorted(named)]
-            content = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
-            _replace(self.path / "index.json", content)
+            self._write_names(named)
 
     def named(self, name: str) -> Descriptor | None:
         """Return what ``name`` means; None if it means nothing."""
@@ -357,6 +396,129 @@ class Layout:
         """Return what says of itself that it refers to ``digest``."""
         listed = self._listed(self.named(f"{connector}:{about(digest)}"))
         return () if listed is None else children(listed)
+
+    def drop(
+        self, connector: ConnectorId, releases: Mapping[str, Digest], written_before: datetime
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Take the names of some releases away, with those of what is said about them; their blobs are for `sweep`.
+
+        Args:
+            connector: whose releases.
+            releases: version → digest of its index.
+            written_before: a release put here since then is left: somebody publishes it at this moment.
+
+        Returns:
+            The versions that are not named here any more, and those that were left.
+        """
+        with self._locked(), self._unswept(fcntl.LOCK_EX):
+            named = self._names()
+            left = {version for version, digest in releases.items() if self.written_since(digest, written_before)}
+            # Under another digest it is none of those that were meant.
+            left |= {
+                version
+                for version, digest in releases.items()
+                if (known := named.get(f"{connector}:{version}")) is not None and known.digest != digest
+            }
+            gone = {version: digest for version, digest in releases.items() if version not in left}
+            own = {name: item for name, item in named.items() if split(name)[0] == connector}
+            stay = [item.digest for name, item in own.items() if is_version(tag := split(name)[1]) and tag not in gone]
+            said_of = self._parts(gone.values()) - self._parts(stay)
+            dropped = {
+                name
+                for name in own
+                if (tag := split(name)[1]) in gone or (not is_version(tag) and subject_hash(tag) in said_of)
+            }
+            self._write_names({name: item for name, item in named.items() if name not in dropped})
+            return frozenset(gone), frozenset(left)
+
+    def written_since(self, digest: Digest, moment: datetime) -> bool:
+        """Say whether a blob is there and was put here, first or again, since that moment."""
+        try:
+            return self._blob(digest).stat().st_mtime >= moment.timestamp()
+        except FileNotFoundError:
+            return False
+
+    def reachable(self) -> frozenset[Digest]:
+        """Return the digests of everything a name leads to.
+
+        Raises:
+            RefusedError: a document is missing or changed (WH-IMG-011, 012), so that nobody knows what lies below it.
+        """
+        found: set[Digest] = set()
+        for name, item in self._names().items():
+            self._reach(item, name, found)
+        return frozenset(found)
+
+    def sweep(self, written_before: datetime) -> Swept:
+        """Remove what no name leads to and nobody is about to name: blobs, and what killed processes left beside them.
+
+        Names of signatures go as well where what they are about was never named, as after a publisher that died.
+
+        Raises:
+            RefusedError: as `reachable`; nothing was removed then.
+        """
+        with self._locked(), self._unswept(fcntl.LOCK_EX):
+            self._forget_orphans(written_before)
+            needed = {digest.removeprefix("sha256:") for digest in self.reachable()}
+            blobs = self.path / "blobs" / "sha256"
+            old = [
+                path
+                for path in (*blobs.iterdir(), *self.path.iterdir())
+                if (path.name.startswith(_SCRATCH) or (path.parent == blobs and path.name not in needed))
+                and _is_older(path, written_before)
+            ]
+            size = 0
+            for path in old:
+                size += sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            return Swept(len(old), size)
+
+    def _forget_orphans(self, written_before: datetime) -> None:
+        named = self._names()
+        parts: dict[ConnectorId, set[str]] = {}
+        for name, item in named.items():
+            connector, tag = split(name)
+            if is_version(tag):
+                parts.setdefault(connector, set()).update(self._parts([item.digest]))
+        kept = {}
+        for name, item in named.items():
+            connector, tag = split(name)
+            said_of = None if is_version(tag) else subject_hash(tag)
+            if said_of is not None and said_of not in parts.get(connector, ()):
+                about_it = (item.digest, Digest(f"sha256:{said_of}"))
+                if not any(self.written_since(digest, written_before) for digest in about_it):
+                    continue
+            kept[name] = item
+        if len(kept) < len(named):
+            self._write_names(kept)
+
+    def _parts(self, indexes: Iterable[Digest]) -> set[str]:
+        """Return the hashes of some release indexes and of what they list; of one that is gone only its own."""
+        found = set()
+        for digest in indexes:
+            found.add(digest.removeprefix("sha256:"))
+            if self._blob(digest).exists():
+                listed = children(self.document(digest, "a release index"))
+                found |= {child.digest.removeprefix("sha256:") for child in listed}
+        return found
+
+    def _reach(self, item: Descriptor, name: str, found: set[Digest], depth: int = 0) -> None:
+        if item.digest in found:
+            return
+        found.add(item.digest)
+        if item.media_type in (INDEX, MANIFEST) and depth <= DEPTH and subject_hash(split(name)[1]) is None:
+            for child in children(self.document(item.digest, f"document {item.digest} of {name}")):
+                self._reach(child, name, found, depth + 1)
+        elif item.media_type == MANIFEST:
+            found.update(child.digest for child in children(self.document(item.digest, name)))
+
+    def _write_names(self, named: Mapping[str, Descriptor]) -> None:
+        manifests = [named[key].document() for key in sorted(named)]
+        content = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+        _replace(self.path / "index.json", content)
 
     def _listed(self, found: Descriptor | None) -> dict[str, Any] | None:
         return None if found is None else self.document(found.digest, "the list of what refers to a release")
@@ -394,6 +556,21 @@ class Layout:
         with (self.path / ".lock").open("a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
+
+    @contextmanager
+    def _unswept(self, kind: int) -> Iterator[None]:
+        """Keep blobs from going while they are claimed, and from being claimed while they go; taken after `_locked`."""
+        with (self.path / ".sweep").open("a") as held:
+            fcntl.flock(held, kind)
+            yield
+
+
+def _is_older(path: Path, moment: datetime) -> bool:
+    """Say whether a file is there and was written before; a publisher's scratch file may have become its blob."""
+    try:
+        return path.stat().st_mtime < moment.timestamp()
+    except FileNotFoundError:
+        return False
 
 
 def checked(chunks: Iterable[bytes], found: Descriptor, what: str) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -148,6 +148,45 @@ class Registry:
         """Return what says of itself that it refers to ``digest``."""
         return self.shelf(connector).referrers(digest)
 
+    def removing(self, connector: ConnectorId, releases: Mapping[str, Digest]) -> Iterator[tuple[str, bool]]:
+        """Remove releases one by one, with what is said about them, and yield each version with whether it is gone.
+
+        Manifests go, and with them their tags; the blobs are for the registry's own collection, which knows who else
+        has them. A version whose tag means something else than the digest given, or whose manifests another release
+        lists, is left there as far as that.
+
+        Args:
+            connector: whose releases.
+            releases: version → digest of its index.
+
+        Raises:
+            ConfigurationError: WH-IMG-048, the registry deletes nothing.
+            AuthError: WH-IMG-041, it does not let us delete.
+        """
+        shelf = self.shelf(connector)
+        tags = shelf.tags()
+        stay = set()
+        for tag in tags:
+            known = shelf.tagged(tag) if layout.is_version(tag) and tag not in releases else None
+            if known is not None:
+                stay |= shelf.parts(known.digest)
+        for version, digest in releases.items():
+            known = shelf.tagged(version)
+            if known is not None and known.digest != digest:
+                yield version, False
+                continue
+            parts = shelf.parts(digest)
+            said = [tag for tag in tags if (found := layout.subject_hash(tag)) and f"sha256:{found}" in parts - stay]
+            # The index first: a name that is there says that everything below it is.
+            shelf.delete(digest)
+            for tag in said:
+                remark = shelf.tagged(tag)
+                if remark is not None:
+                    shelf.delete(remark.digest)
+            for part in sorted(parts - stay - {digest}):
+                shelf.delete(part)
+            yield version, True
+
     def _connectors(self) -> list[ConnectorId]:
         under = f"{self._prefix}/" if self._prefix else ""
         found = []
@@ -197,6 +236,10 @@ class Repository:
         if found.media_type not in (INDEX, MANIFEST):
             self._seen[found.digest] = self._repository
         return True
+
+    def claims(self, found: Descriptor) -> bool:
+        """Say whether the content is there; a registry keeps no record of who needs what it has."""
+        return self.holds(found)
 
     def get(self, digest: Digest, what: str) -> bytes:
         """Return a document's bytes, checked against its digest; raises as `Shelf.get`."""
@@ -264,6 +307,22 @@ class Repository:
                 answer.close()
                 return "OCI-Subject" in answer.headers
         raise AssertionError("the last attempt returns or raises")
+
+    def delete(self, digest: Digest) -> None:
+        """Delete a manifest with every tag that means it; nothing happens if it is gone; raises as `removing`."""
+        layout.require_digest(digest)
+        self._transport.send(
+            "DELETE",
+            f"/v2/{self._repository}/manifests/{digest}",
+            self._scopes("pull,push,delete"),
+            once=True,
+        ).close()
+
+    def parts(self, index: Digest) -> set[Digest]:
+        """Return the digests of a release index and of the manifests it lists; of one that is gone only its own."""
+        if not self.holds(Descriptor(INDEX, index, 0)):
+            return {index}
+        return {index, *(child.digest for child in layout.children(self.document(index, "a release index")))}
 
     def tags(self) -> list[str]:
         """Return every tag."""

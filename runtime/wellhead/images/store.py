@@ -14,7 +14,6 @@ versions are written once; tags that begin with ``sha256-`` belong to what is sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,6 @@ NO_NAME = Code("WH-IMG-017", "A store has nothing of that name.")
 Source = Callable[[], Iterable[bytes]]
 
 _CHUNK = 1024 * 1024
-#: An index of images is two deep; what is nested deeper was made to keep us busy.
-_DEPTH = 4
 
 
 class Shelf(Protocol):
@@ -50,6 +47,9 @@ class Shelf(Protocol):
 
     def holds(self, found: Descriptor) -> bool:
         """Say whether the content is there, without reading it."""
+
+    def claims(self, found: Descriptor) -> bool:
+        """Say whether the content is there; what is there is not removed for as long as a publisher may need."""
 
     def get(self, digest: Digest, what: str) -> bytes:
         """Return a document's bytes, checked against its digest.
@@ -176,7 +176,7 @@ def missing(shelf: Shelf, found: Descriptor, depth: int = 0) -> tuple[Descriptor
     """
     if not shelf.holds(found):
         return (found,)
-    if found.media_type not in (layout.INDEX, layout.MANIFEST) or depth > _DEPTH:
+    if found.media_type not in (layout.INDEX, layout.MANIFEST) or depth > layout.DEPTH:
         return ()
     below = layout.children(shelf.document(found.digest, f"document {found.digest}"))
     return tuple(each for child in below for each in missing(shelf, child, depth + 1))
@@ -205,20 +205,20 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
         return 0
     done.add(found.digest)
     if found.media_type not in (layout.INDEX, layout.MANIFEST):
-        if target.holds(found):
+        if target.claims(found):
             return 0
         target.adopt(found, lambda: source.chunks(found, f"blob {found.digest}"))
         return found.size
-    if depth > _DEPTH:
+    if depth > layout.DEPTH:
         raise RefusedError(
-            f"document {found.digest} is nested more than {_DEPTH} deep",
+            f"document {found.digest} is nested more than {layout.DEPTH} deep",
             code=layout.BAD_DOCUMENT,
             hint="publish the release again",
         )
     content = source.get(found.digest, f"document {found.digest}")
     below = layout.children(layout.parsed(content, f"document {found.digest}"))
     moved = sum(_copy(source, target, child, done, depth + 1) for child in below)
-    if not target.holds(found):
+    if not target.claims(found):
         target.put(content, found.media_type)
         moved += len(content)
     return moved
@@ -237,9 +237,7 @@ def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:
     return frozenset(item.digest.removeprefix("sha256:") for item in (index, *listed))
 
 
-_ABOUT = re.compile(r"sha256-([0-9a-f]{64})\..+")
-
-
 def _is_about(name: str, hashes: frozenset[str]) -> bool:
-    said = _ABOUT.fullmatch(layout.split(name)[1])
-    return said is not None and said[1] in hashes
+    tag = layout.split(name)[1]
+    # The list of what refers to a document is written anew where its entries are named.
+    return "." in tag and layout.subject_hash(tag) in hashes

@@ -32,6 +32,7 @@ LOGIN_REFUSED = Code("WH-IMG-041", "A registry does not accept who we are, or do
 CLEAR_TEXT = Code("WH-IMG-042", "The address of a registry would carry passwords in clear text.")
 NO_TLS = Code("WH-IMG-043", "The TLS certificate of a registry was not accepted.")
 REQUEST_REFUSED = Code("WH-IMG-044", "A registry refused a request.")
+NO_DELETE = Code("WH-IMG-048", "A registry deletes nothing.")
 BAD_ANSWER = Code("WH-IMG-045", "A registry answered something no registry answers.")
 PART_UNSEEN = Code("WH-IMG-052", "A registry does not see a part of a manifest that it was given before.")
 
@@ -127,7 +128,7 @@ class Transport:
         body: Body | None = None,
         once: bool = False,
     ) -> requests.Response:
-        """Send a request and return the answer: 2xx, or 404 for GET and HEAD; the body of a GET is still to be read.
+        """Send a request and return the answer: 2xx, or 404 for all but writing; the body of a GET is still to be read.
 
         Args:
             method: of HTTP.
@@ -141,7 +142,8 @@ class Transport:
             TransientError: WH-IMG-040, no answer or 5xx, after all attempts; WH-IMG-052, it does not see a part.
             ThrottledError: WH-IMG-040, the registry asks to come back later than we wait.
             AuthError: WH-IMG-041.
-            ConfigurationError: the certificate is not accepted (WH-IMG-043), or refused (044), or no registry (045).
+            ConfigurationError: the certificate is not accepted (WH-IMG-043), or refused (044), or no registry (045), or
+                one that deletes nothing (048).
         """
         target = urljoin(f"{self.base}/", url)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -250,7 +252,7 @@ class Transport:
 
     def _judged(self, method: str, url: str, answer: requests.Response) -> requests.Response:
         status = answer.status_code
-        if status < 300 or (status == 404 and method in ("GET", "HEAD")):
+        if status < 300 or (status == 404 and method in ("GET", "HEAD", "DELETE")):
             if method != "GET":
                 # Read to its end, so that the connection can be used again.
                 content(answer, method, url)
@@ -269,6 +271,12 @@ class Transport:
                 f"{method} {shown(url)}: the registry does not see what this refers to ({status}{said})",
                 code=PART_UNSEEN,
                 hint="publish again; if it stays so, look at the registry's storage",
+            )
+        if method == "DELETE" and (status in (405, 501) or "UNSUPPORTED" in said):
+            raise ConfigurationError(
+                f"{method} {shown(url)}: the registry deletes nothing ({status}{said})",
+                code=NO_DELETE,
+                hint="allow it in the registry's settings (storage.delete.enabled), or collect there by its own means",
             )
         raise ConfigurationError(
             f"{method} {shown(url)}: the registry refused it ({status}{said})",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wellhead.engine.client import Engine
     from wellhead.engine.container import Labels
     from wellhead.images.layout import Layout
-    from wellhead.images.store import Store
+    from wellhead.images.registry import Registry
     from wellhead.lifecycle.claim import Claim
     from wellhead.lifecycle.stop import Stop
     from wellhead.lifecycle.timeline import Timeline
@@ -53,7 +53,7 @@ class Host:
     fencer: Callable[[], Fencer]
     secrets: Callable[[], SecretStore]
     sink: Callable[[SinkSelection], Sink]
-    remote: Callable[[], Store | None] = lambda: None
+    remote: Callable[[], Registry | None] = lambda: None
     """The registry that is the store; None where ``layout`` is it."""
     policies: Callable[[], tuple[Policy, ...]] = tuple
     """What governs releases and connections here."""

@@ -39,7 +39,8 @@ def publish(
     tar.seek(0)
     packed = layer.pack(tar, folder / "layer.tar.gz")
     parts = [sbom.Component("pypi", "tiny", version)]
-    stacks = {platform: build.Stack([packed]) for platform in platforms}
+    # Base and application: an Engine takes no image whose history tells of more layers than it has.
+    stacks = {platform: build.Stack([packed, packed]) for platform in platforms}
     built = build.assemble(loaded, stacks, parts, provenance.Making(), local)
     verify.attach(local, order.statement_of(built, datetime.now(UTC)), key)
     size = len(local.get(built.index_digest, "the index"))

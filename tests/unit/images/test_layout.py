@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import Digest
 from wellhead.images import layout
 from wellhead.images.layout import Descriptor, Layout
-from wellhead.images.store import read_file
+from wellhead.images.store import missing, read_file
+from wellhead.testing import stores as suite
 
 
 @pytest.fixture
@@ -27,9 +31,9 @@ def blob(store: Layout, digest: str) -> Path:
 
 def test_what_is_put_is_found_and_putting_again_changes_nothing(store: Layout) -> None:
     found = store.put(b"content", layout.CONFIG)
-    before = blob(store, found.digest).stat().st_mtime_ns
+    before = blob(store, found.digest).stat().st_ino
     assert store.put(b"content", layout.CONFIG) == found
-    assert blob(store, found.digest).stat().st_mtime_ns == before
+    assert blob(store, found.digest).stat().st_ino == before
     assert store.get(found.digest, "it") == b"content"
     assert json.loads((store.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
 
@@ -158,3 +162,129 @@ def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> N
     with pytest.raises(ConfigurationError) as caught:
         layout.image(store, index.digest, "linux/arm64")
     assert caught.value.code.name == "WH-IMG-015"
+
+
+def aged(store: Layout) -> Layout:
+    """Make everything in a store look as old as what a publisher that died has left."""
+    for path in store.path.rglob("*"):
+        os.utime(path, (0, 0))
+    return store
+
+
+def published(store: Layout, version: str, layers: tuple[bytes, ...] = (b"layer bytes",)) -> Descriptor:
+    index = suite.release(store, version, layers)
+    store.name(f"{suite.CONNECTOR}:{version}", index)
+    return index
+
+
+def said(store: Layout, index: Descriptor, text: bytes) -> None:
+    store.name(f"{suite.CONNECTOR}:{layout.about(index.digest, '.sig')}", suite.remark(store, index, text))
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def blobs(store: Layout) -> set[str]:
+    return {path.name for path in (store.path / "blobs/sha256").iterdir()}
+
+
+def test_a_sweep_leaves_what_names_lead_to_and_takes_the_rest(store: Layout) -> None:
+    index = published(store, "1.0.0")
+    said(store, index, b"signature")
+    needed = blobs(store)
+    store.put(b"of a publisher that died", layout.CONFIG)
+    (store.path / "blobs/sha256/.new-abc").write_bytes(b"half a layer")
+    (store.path / ".import-x/store").mkdir(parents=True)
+    (store.path / ".import-x/store/layer").write_bytes(b"of an import that was killed")
+    swept = aged(store).sweep(LONG_AGO)
+    assert (swept.files, swept.bytes) == (3, 24 + 12 + 28)
+    assert blobs(store) == needed
+    assert not (store.path / ".import-x").exists()
+    assert store.referrers(suite.CONNECTOR, index.digest) != ()
+
+
+def test_what_was_just_put_is_not_swept_also_where_it_was_there_already(store: Layout) -> None:
+    found = store.put(b"left by a publisher that died", layout.CONFIG)
+    aged(store)
+    store.adopt(found, suite.given(b"left by a publisher that died"))
+    assert store.sweep(LONG_AGO).files == 0
+    assert store.holds(found)
+
+
+def test_a_publisher_at_work_loses_nothing(store: Layout, tmp_path: Path) -> None:
+    layers = [f"layer {number}".encode() for number in range(40)]
+    for content in layers:
+        store.put(content, layout.LAYER)
+    aged(store)
+    ended = threading.Event()
+
+    def publish() -> None:
+        other = Layout.open(store.path)
+        for number, content in enumerate(layers):
+            published(other, f"1.{number}.0", (content,))
+        ended.set()
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    while not ended.is_set():
+        store.sweep(LONG_AGO)
+    publisher.join()
+    store.sweep(LONG_AGO)
+    names = store.names(suite.CONNECTOR)
+    assert len(names) == len(layers)
+    found = [store.named(name) for name in names]
+    assert [missing(store, index) for index in found if index] == [()] * len(layers)
+
+
+def test_a_store_that_lacks_a_document_is_not_swept(store: Layout) -> None:
+    index = published(store, "1.0.0")
+    child = layout.children(store.document(index.digest, "it"))[0]
+    layer = store.put(b"nobody needs it", layout.CONFIG)
+    aged(store)
+    blob(store, child.digest).unlink()
+    with pytest.raises(RefusedError) as caught:
+        store.sweep(LONG_AGO)
+    assert caught.value.code == layout.NO_BLOB
+    assert store.holds(layer)
+
+
+def test_a_dropped_release_takes_along_what_is_said_about_it_and_leaves_others(store: Layout) -> None:
+    first, second = published(store, "1.0.0"), published(store, "1.1.0", (b"layer bytes", b"another"))
+    said(store, first, b"a signature")
+    said(store, second, b"another signature")
+    own = store.names(suite.CONNECTOR)
+    aged(store)
+    gone = store.drop(suite.CONNECTOR, {"1.0.0": first.digest, "9.9.9": layout.digest_of(b"")}, LONG_AGO)
+    assert gone == (frozenset({"1.0.0", "9.9.9"}), frozenset())
+    hidden = first.digest.removeprefix("sha256:")
+    assert store.names(suite.CONNECTOR) == tuple(
+        name for name in own if name != f"{suite.CONNECTOR}:1.0.0" and hidden not in name
+    )
+    store.sweep(LONG_AGO)
+    assert not store.holds(first)
+    assert missing(store, second) == ()
+    assert store.referrers(suite.CONNECTOR, second.digest) != ()
+
+
+def test_a_release_that_is_being_published_again_or_has_other_bytes_is_not_dropped(store: Layout) -> None:
+    first, second = published(store, "1.0.0"), published(store, "1.1.0")
+    aged(store)
+    store.claims(first)
+    named = {"1.0.0": first.digest, "1.1.0": layout.digest_of(b"other bytes")}
+    assert store.drop(suite.CONNECTOR, named, LONG_AGO) == (frozenset(), frozenset(named))
+    assert [store.named(name) for name in store.names()] == [
+        Descriptor(layout.INDEX, found.digest, found.size, None, {layout.NAME_ANNOTATION: name})
+        for name, found in zip(store.names(), (first, second), strict=True)
+    ]
+
+
+def test_a_signature_of_what_was_never_named_is_swept(store: Layout) -> None:
+    index = published(store, "1.0.0")
+    orphan = store.put(layout.canonical({"manifests": []}), layout.INDEX)
+    said(store, orphan, b"by a publisher that died before it named the release")
+    before = store.names()
+    aged(store)
+    assert store.sweep(LONG_AGO).files > 0
+    assert store.names() == (f"{suite.CONNECTOR}:1.0.0",)
+    assert before != store.names()
+    assert missing(store, index) == ()

@@ -1,0 +1,108 @@
+"""``wellhead catalog gc``: collect the releases to which nothing refers."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellhead.cli import options, output
+from wellhead.cli.options import Config, Json
+from wellhead.errors import counted
+
+if TYPE_CHECKING:
+    from wellhead.lifecycle.collect import Done, Judged
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what stays, and why.")] = False,
+    keep: Annotated[
+        int,
+        typer.Option(min=1, help="How many of a connector's newest releases stay, and how far a channel can go back."),
+    ] = 3,
+    older_than: Annotated[
+        str, typer.Option(metavar="DURATION", help="What was published since then stays: 90s, 30m, 2h, 1d.")
+    ] = "30d",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Remove the releases to which nothing refers, with their signatures, and what publishers that died left behind.
+
+    A release stays that a channel offers or would go back to, that is being rolled out, that a connection runs, is held
+    or pinned at or may get, that a run is at work with, that wellhead.lock names, that another release names as its
+    successor, or that alone reads a state that is stored. Of other projects on the same registry only what is in the
+    registry is seen: not their lock, nor connections that never ran. Receipts refer to nothing. The row of a release
+    stays: it can be published or imported again with the same bytes, and with no others.
+
+    A registry deletes manifests where it allows that and frees the space by its own collection; else it says so. Images
+    in Docker go with `wellhead clean --images`.
+    """
+    from wellhead import app as services
+    from wellhead import connections
+    from wellhead.catalog.garbage import Limits
+    from wellhead.lifecycle import collect
+
+    limits = Limits(keep, timedelta(seconds=options.seconds(older_than)))
+    with services.opened(config) as app:
+        host = app.host()
+        here = collect.project(host, connections.load_all(app.settings, os.environ))
+        if dry_run:
+            judged = collect.survey(host, here, limits)
+            done = collect.Done(
+                [one.release for one in judged if not one.reasons], [one for one in judged if one.reasons]
+            )
+        else:
+            done = collect.collect(host, here, limits, output.who())
+    if as_json:
+        output.print_json(_document(done, dry_run))
+    else:
+        _tell(done, dry_run)
+
+
+def _document(done: Done, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "collected": [
+            {"connector": row.connector_id, "version": row.version, "digest": row.index_digest}
+            for row in done.collected
+        ],
+        "kept": [
+            {
+                "connector": one.release.connector_id,
+                "version": one.release.version,
+                "because": output.plain(list(one.reasons)),
+            }
+            for one in done.kept
+        ],
+        "left_in_registry": done.left,
+        "files_removed": done.swept.files,
+        "bytes_removed": done.swept.bytes,
+    }
+
+
+def _tell(done: Done, dry_run: bool) -> None:
+    output.print_table(
+        "",
+        ("connector", "version", "would be" if dry_run else "", "because"),
+        [
+            *((row.connector_id, row.version, "collected", "nothing refers to it") for row in done.collected),
+            *((one.release.connector_id, one.release.version, "kept", _because(one)) for one in done.kept),
+        ],
+        empty="No release has files that could be collected.",
+    )
+    if dry_run:
+        return
+    out = output.console()
+    for name, why in done.left.items():
+        out.print(f"{name} is still in the registry: {why}", markup=False)
+    files = counted(done.swept.files, "file")
+    out.print(
+        f"collected {counted(len(done.collected), 'release')}; removed {files}, {done.swept.bytes / 1e6:.1f} MB",
+        markup=False,
+    )
+
+
+def _because(judged: Judged) -> str:
+    return "; ".join(reason.said for reason in judged.reasons)
