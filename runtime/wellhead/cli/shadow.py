@@ -74,6 +74,10 @@ def _tell(done: Shadow) -> None:
     _print(
         f"{done.connection}: {done.connector} {done.present.version} beside {done.candidate.version}  run {done.run_id}"
     )
+    for side in (done.present, done.candidate):
+        if side.denied:
+            denied = counted(side.denied, "connection")
+            _print(f"  {denied} of {side.version} denied (wellhead runs show {side.run_id})")
     for stream in done.streams:
         begin = "the start" if stream.begin == "start" else "its checkpoint"
         _print(f"{stream.name}, from {begin}: {'equal' if stream.is_equal else 'different'}")

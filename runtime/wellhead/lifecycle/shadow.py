@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wellhead.catalog.resolve import Decision
 from wellhead.connections import ConnectionFile, StreamSelection
-from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError, WellheadError
+from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError, WellheadError, counted
 from wellhead.ids import WHOLE_STREAM, Digest, RunId, StreamKey, StreamName
 from wellhead.lifecycle import claim, discover, plan, resolution
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan
-from wellhead.lifecycle.record import error_of
+from wellhead.lifecycle.record import DENIED_EGRESS, error_of
 from wellhead.lifecycle.report import ErrorReport, error_document
 from wellhead.lifecycle.scratch import scratch
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.manifest.model import Manifest
-from wellhead.registry import connections, generations, run_state, runs
+from wellhead.registry import connections, egress_audit, generations, run_state, runs
 from wellhead.registry.database import Database, Transaction
 from wellhead.sinks import envelope
 from wellhead.sinks.parquet import Parquet
@@ -71,11 +71,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One release, and the run it read in; the run is None where it did not come to that."""
+    """One release, the run it read in, and how often its fence denied it something; no run where it came to none."""
 
     version: str
     digest: Digest
     run_id: RunId | None = None
+    denied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,14 @@ class Shadow:
 
     @property
     def is_equal(self) -> bool:
-        """Say whether every stream was compared and is the same."""
-        return self.stopped is None and all(stream.is_equal for stream in self.streams)
+        """Say whether every stream was compared and is the same, and neither alone wanted to leave its fence."""
+        return self.stopped is None and not self.differences
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Return the streams that differ, and ``egress`` where the fence denied something to one alone."""
+        streams = tuple(stream.name for stream in self.streams if not stream.is_equal)
+        return streams if bool(self.present.denied) == bool(self.candidate.denied) else (*streams, "egress")
 
     @property
     def exit_code(self) -> int:
@@ -125,11 +132,10 @@ class Shadow:
         Raises:
             ConfigurationError: WH-RUN-092.
         """
-        different = [stream.name for stream in self.streams if not stream.is_equal]
-        if different:
+        if self.stopped is None and self.differences:
             raise ConfigurationError(
                 f"{self.connector} {self.candidate.version} does not read what {self.present.version} reads: "
-                f"{', '.join(different)}",
+                f"{', '.join(self.differences)}",
                 code=DIFFERENT,
                 hint="see that each difference is meant; --ignore COLUMN leaves out what is never the same twice",
             )
@@ -236,10 +242,10 @@ def _shadow(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: l
         since = host.clock.now()
         try:
             one = _half(host, file, present, begun, area / "present", stop, watch)
-            done = replace(done, present=replace(done.present, run_id=one.run_id))
+            done = replace(done, present=replace(done.present, run_id=one.run_id, denied=one.denied))
             if stop.reason is None:
                 other = _half(host, file, candidate, begun, area / "candidate", stop, watch)
-                done = replace(done, candidate=replace(done.candidate, run_id=other.run_id))
+                done = replace(done, candidate=replace(done.candidate, run_id=other.run_id, denied=other.denied))
         except TransientError:
             # A connector that is ended in the middle of a call breaks it off: that is not why it ended.
             if stop.reason is None:
@@ -345,6 +351,7 @@ class _Half:
     progress: lifecycle.Progress
     errors: dict[StreamName, ErrorReport]
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    denied: int = 0
 
 
 def _half(
@@ -387,6 +394,8 @@ def _half(
                     if stop.reason is None:
                         lifecycle.read(here, planned, lifecycle.Order(), session, stream, half.progress, into)
             half.errors = {name: error_of(here, error) for name, error in half.progress.failed.items()}
+        # The fence is down by now, and all that it saw is recorded.
+        half.denied = _denied(host, half.run_id)
     except WellheadError as error:
         error.details = (*error.details, f"{release.connector} {release.version} was reading")
         raise
@@ -394,6 +403,23 @@ def _half(
         stream_key = StreamKey(file.key, StreamName(name))
         half.files[name] = tuple(sink.path / found for found in sink.published_files(stream_key))
     return half
+
+
+def _denied(host: Host, run_id: RunId) -> int:
+    """Return how often the fence denied something to a half.
+
+    Raises:
+        RefusedError: that ends a true run here, too.
+    """
+    with host.database.read() as tx:
+        denied = sum(contact.verdict == "deny" for contact in egress_audit.of_run(tx, run_id))
+    if denied and host.settings.egress.on_denied == "fail":
+        raise RefusedError(
+            f"the fence denied {counted(denied, 'connection')} to hosts outside the policy",
+            code=DENIED_EGRESS,
+            hint=f"`wellhead runs show {run_id}` lists them",
+        )
+    return denied
 
 
 def _keep_from_source(_committed: Committed) -> None:

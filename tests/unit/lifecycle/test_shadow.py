@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +17,14 @@ import pytest
 import wellhead_sdk as sdk
 from tests.unit.lifecycle.conftest import MANIFEST, World
 from tests.unit.lifecycle.test_upgrade import COMMUNITY, policy
-from wellhead.catalog.policy import Policy
+from wellhead.catalog import policy as governing
 from wellhead.catalog.resolve import Decision
 from wellhead.compat import surface
 from wellhead.compat.readings import MASKED
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError, WellheadError
+from wellhead.egress.network import AuditRecord
+from wellhead.egress.policy import Policy, Rule
+from wellhead.errors import ConfigurationError, RefusedError, TransientError, WellheadError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle import shadow as shadows
@@ -28,6 +32,7 @@ from wellhead.lifecycle.claim import HELD, holding
 from wellhead.lifecycle.governance import DENIED
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.plan import NOT_AGREED, Plan
+from wellhead.lifecycle.record import DENIED_EGRESS
 from wellhead.lifecycle.scratch import scratch, sweep
 from wellhead.lifecycle.shadow import DIFFERENT, READ_ONCE, UNREADABLE, Shadow
 from wellhead.lifecycle.stop import Reason, Stop
@@ -38,7 +43,6 @@ from wellhead.session.client import Session
 from wellhead_generator.connector import Generator, Source
 
 CONNECTOR = ConnectorId("dev/generator")
-CODE = Code("WH-TST-002", "A test's own.")
 INCREMENTAL = {"name": "rows", "mode": "incremental", "cursor_field": "updated_at"}
 #: Columns of the registry that say who reads, and not where a connection stands.
 READERS = {"lease_epoch", "lease_run", "lease_until", "lease_host"}
@@ -70,7 +74,7 @@ class Pair:
     def __init__(self, world: World) -> None:
         self.world = world
         self.manifests: dict[str, Manifest] = {}
-        self.governed: tuple[Policy, ...] = ()
+        self.governed: tuple[governing.Policy, ...] = ()
 
     def publish(self, version: str, **sections: Any) -> None:
         data = {**MANIFEST.document.data, **sections}
@@ -123,6 +127,11 @@ class Pair:
 
 @pytest.fixture
 def pair(world: World, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A connection that nothing has read, on SQLite."""
+    return _pair(world, monkeypatch)
+
+
+def _pair(world: World, monkeypatch: pytest.MonkeyPatch) -> Pair:
     made = Pair(world)
     made.publish("1.0.0")
     made.publish("1.1.0")
@@ -184,6 +193,45 @@ def test_both_go_on_from_the_checkpoint_and_nothing_of_the_connection_changes(pa
     assert pair.stands() == before
     assert pair.is_clean()
     assert pair.world.run(file).streams[0].rows == 10
+
+
+@pytest.mark.real
+def test_a_registry_on_postgresql_hands_its_states_over(
+    world_on_postgresql: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _grown(world_on_postgresql, 10)
+    before = world_on_postgresql.units()
+    (stream,) = _pair(world_on_postgresql, monkeypatch).shadow(file).streams
+    assert stream.comparison is not None
+    assert (stream.begin, stream.comparison.rows, stream.comparison.changed) == ("checkpoint", (10, 10), 1)
+    assert world_on_postgresql.units() == before
+
+
+def test_a_first_read_that_was_broken_off_is_gone_on_with_where_it_has_one_cursor(pair: Pair) -> None:
+    """An appended one: of a table that is replaced only whole, nobody has seen what was read."""
+    config = {"rows": 40, "page_rows": 10, "profile": "narrow", "fail_at": 20, "fail_as": "fatal"}
+    pair.world.configure(commit={"max_bytes": 1})
+    assert pair.world.run(pair.world.connect(INCREMENTAL, config=config)).exit_code == 70
+    assert pair.world.generations() == [(1, "open", "append")]
+    before = pair.stands()
+    file = pair.world.connect(INCREMENTAL, config={"rows": 40, "profile": "narrow"})
+    (stream,) = pair.shadow(file).streams
+    assert stream.comparison is not None
+    assert (stream.begin, stream.comparison.rows, stream.comparison.changed) == ("checkpoint", (20, 20), 2)
+    assert pair.stands()["connector_run_state"] == before["connector_run_state"]
+
+
+def test_a_full_refresh_that_was_broken_off_is_read_from_the_start(pair: Pair) -> None:
+    config = {"rows": 40, "partitions": 4, "page_rows": 5, "profile": "narrow", "fail_at": 25, "fail_as": "fatal"}
+    pair.world.configure(commit={"max_bytes": 1})
+    assert pair.world.run(pair.world.connect(config=config)).exit_code == 70
+    before = pair.stands()
+    file = pair.world.connect(config={"rows": 40, "partitions": 4, "profile": "narrow"})
+    (stream,) = pair.shadow(file).streams
+    assert stream.comparison is not None
+    assert (stream.begin, stream.comparison.rows) == ("start", (40, 39))
+    assert pair.stands()["connector_run_state"] == before["connector_run_state"]
+    assert pair.stands()["generations"] == before["generations"]
 
 
 def test_full_reads_from_the_start(pair: Pair) -> None:
@@ -390,6 +438,53 @@ def test_dead_letters_of_one_alone_are_a_difference(pair: Pair) -> None:
     (stream,) = pair.shadow(pair.world.connect(config={"rows": 3})).streams
     assert stream.comparison is not None
     assert (stream.dead_letters, stream.comparison.is_equal, stream.is_equal) == ((0, 1), True, False)
+
+
+@dataclass
+class Fencer:
+    """A fence that denies one connection to every run but the first."""
+
+    attachment: None = None
+    fences: int = 0
+
+    @contextmanager
+    def fence(self, labels: object, policy: object, meanwhile: Callable[[], None]) -> Iterator[Fencer]:
+        self.fences += 1
+        yield self
+
+    def problem(self) -> None:
+        return None
+
+    def close(self) -> list[AuditRecord]:
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        denied = AuditRecord(at, "connect", "else.test", 443, None, False, "not_listed", 0, 0, 1.0)
+        return [denied] if self.fences > 1 else []
+
+
+@pytest.fixture
+def leaving(pair: Pair) -> Pair:
+    """A candidate that reads the same and wants to reach another host."""
+    pair.world.others.clear()
+    pair.world.policy = Policy((Rule("db.test", 5432),))
+    pair.world.fencer = Fencer()
+    return pair
+
+
+def test_a_candidate_that_wants_to_leave_its_fence_is_a_difference(leaving: Pair) -> None:
+    done = leaving.shadow(leaving.world.connect(config={"rows": 3}))
+    assert (done.present.denied, done.candidate.denied) == (0, 1)
+    assert (done.differences, done.exit_code) == (("egress",), 78)
+    with pytest.raises(ConfigurationError, match="egress"):
+        done.require_equal()
+
+
+def test_what_ends_a_run_for_its_egress_ends_a_shadow(leaving: Pair) -> None:
+    leaving.world.configure(egress={"on_denied": "fail"})
+    with pytest.raises(RefusedError) as caught:
+        leaving.shadow(leaving.world.connect(config={"rows": 3}))
+    assert caught.value.code == DENIED_EGRESS
+    assert "dev/generator 1.1.0 was reading" in caught.value.details
+    assert leaving.is_clean()
 
 
 def test_a_version_has_to_be_one(pair: Pair) -> None:
