@@ -123,7 +123,7 @@ def test_the_connector_killed_in_the_middle(shipped: Project, lender: Lender, tm
     project = _prepared(shipped, lender, tmp_path, name)
     killed: list[str] = []
     with _reading(project, name) as reader:
-        killer = threading.Thread(target=_kill_connector, args=(project, name, (1, 4, 7), killed))
+        killer = threading.Thread(target=_kill_connector, args=(project, name, (1, 3, 5), killed))
         killer.start()
         outcome = project.run(name, env=EAGER)
         killer.join()
@@ -148,6 +148,13 @@ def _kill_connector(project: Project, name: str, after: tuple[int, ...], killed:
     asked = ["docker", "ps", "--quiet", *(word for label in labels for word in ("--filter", label))]
     for segments in after:
         wait_until(functools.partial(_has, project, segments), what=f"{segments} segments are there")
-        container = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+        # What the one before gathered may suffice: the next one is yet to start then, or that one yet to go.
+        wait_until(lambda: bool(_others(asked, killed)), what="the next container runs")
+        container = _others(asked, killed)[0]
         subprocess.run(["docker", "kill", container], check=True, capture_output=True)
         killed.append(container)
+
+
+def _others(asked: list[str], killed: list[str]) -> list[str]:
+    listed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+    return [container for container in listed if container not in killed]
