@@ -111,10 +111,21 @@ def test_a_key_of_several_columns_of_any_type_can_be_resumed_from(database: Sour
     assert resumed.batches[0].schema.names == ["body", "amount"]
 
 
-def test_a_table_without_a_key_offers_no_position(database: Source) -> None:
+def test_a_table_without_a_key_offers_its_end_alone(database: Source) -> None:
     database.psql("create table heap as select i, repeat('z', 500) as body from generate_series(1, 20000) i")
     tape = database.full("public.heap")
-    assert (len(tape.column("i")), tape.states) == (20000, [])
+    assert len(tape.column("i")) == 20000
+    assert [batches for batches, _ in tape.states] == [len(tape.batches)]
+    assert len(tape.batches) > 1
+    assert database.read(database.request("public.heap", cursor=tape.state)).batches == []
+
+
+def test_a_table_that_got_a_key_is_read_anew(database: Source) -> None:
+    database.psql("create table keyless as select i from generate_series(1, 9) i")
+    state = database.full("public.keyless").state
+    database.psql("alter table keyless add primary key (i)")
+    with pytest.raises(PlanStale, match="no longer none"):
+        database.read(database.request("public.keyless", cursor=state))
 
 
 def test_an_empty_table_is_read(database: Source) -> None:

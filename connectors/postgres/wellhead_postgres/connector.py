@@ -208,7 +208,7 @@ class Postgres(Connector):
 def _read_range(
     session: Session, request: ReadRequest, out: Out, table: Table, columns: list[Column], filters: list[str]
 ) -> None:
-    """Read a range of the key, or a whole table; one without a key is read in one go, from its start each time."""
+    """Read a range of the key, or a whole table; one without a key has no place to go on from but its end."""
     conditions = list(filters)
     shared = ""
     key = table.primary_key
@@ -219,7 +219,9 @@ def _read_range(
         conditions += [] if high is None else [query.beyond(key, "<", [high])]
     if request.cursor is not None:
         if request.cursor["key"] != list(key):
-            raise PlanStale(f"the key of {request.stream} is no longer {', '.join(request.cursor['key'])}")
+            raise PlanStale(f"the key of {request.stream} is no longer {', '.join(request.cursor['key']) or 'none'}")
+        if not key:
+            return
         conditions.append(query.beyond(key, ">", request.cursor["after"]))
     with session.snapshot(shared) as cursor:
         select = query.select(table, columns, order=key, conditions=conditions)
@@ -232,6 +234,9 @@ def _read_range(
                 pending = 0
         if key and pending:
             out.checkpoint({"key": list(key), "after": list(page.last_key)})
+    if not key:
+        # Rows that are committed with the state of the beginning would be read, and committed, once more.
+        out.checkpoint({"key": [], "after": []})
 
 
 def _read_behind_cursor(

@@ -39,6 +39,7 @@ from wellhead_sdk.wire.messages import (
     OfferedStream,
     ProgressFrame,
     RejectedFrame,
+    Replay,
     StopMode,
     ViolationFrame,
     WaitFrame,
@@ -363,6 +364,8 @@ class _Reading:
             return
         if not (self._rows or self._rejected or self._offer.state != self._unit.state):
             return
+        if not self._leads_on():
+            return
         settings = self._tools.commit
         is_old = self._tools.clock.monotonic() - self._since >= settings.max_s
         is_large = self._bytes + self._rejected_bytes >= settings.max_bytes
@@ -375,13 +378,22 @@ class _Reading:
             if complete and self._is_tableless():
                 # An empty stream still gets a table: one file with a schema and no rows.
                 self._open_writer(self._enveloped(self._task.stream.schema).schema)
-            if complete or self._rows or self._rejected:
+            if complete or ((self._rows or self._rejected) and self._leads_on()):
                 self._commit(complete=complete)
         # Else it was asked to end between two checkpoints: what came after the last one is read again.
         self._frames.finish()
         if self._park is not None:
             raise self._throttled(self._park)
         return self._unit
+
+    def _leads_on(self) -> bool:
+        """Say whether a read from the newest offer on leaves out what is open now.
+
+        From a position that has not moved it would not, and what is committed would come again. Such rows are committed
+        with the unit's end, in one transaction, or not at all.
+        """
+        has_moved = self._offer is not None and self._offer.state != self._unit.state
+        return has_moved or self._task.stream.replay is not Replay.POSITION
 
     def _is_tableless(self) -> bool:
         if self._rows or self._unit.rows_generation:

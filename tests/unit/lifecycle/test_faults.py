@@ -422,3 +422,57 @@ def test_a_connection_that_was_removed_and_comes_back_goes_on_counting_epochs(wo
     world.run(world.connect({"name": "rows", "mode": "incremental"}, config={"rows": 20}))
     assert world.units()["all"].epoch == 2
     assert world.ids() == list(range(20))
+
+
+class Plain(sdk.Connector):
+    """Forty lines of an author who offers no checkpoint: the SDK offers one at the end, with the state of the start."""
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> str:
+        return "session"
+
+    def discover(self, session: str) -> Iterator[sdk.Stream]:
+        yield sdk.Stream("rows", schema=pa.schema([("id", pa.int64())]))
+
+    def read(self, session: str, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.emit([{"id": number} for number in range(20)])
+
+
+class Standing(Plain):
+    """Offers checkpoints that lead nowhere."""
+
+    def read(self, session: str, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        for start in (0, 10):
+            out.emit([{"id": number} for number in range(start, start + 10)])
+            out.checkpoint(b"")
+
+
+@pytest.mark.parametrize("connector", [Plain, Standing])
+def test_rows_of_a_position_that_did_not_move_are_committed_once_whatever_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, connector: type[Plain]
+) -> None:
+    """Committed before the unit's end they would be read once more, by the attempt after the one that failed."""
+    world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 3})
+    world.connector = connector
+    publish, failed = Parquet.publish, list[Any]()
+
+    def fail_once(self: Parquet, segment: Any) -> None:
+        if not failed:
+            failed.append(segment)
+            raise TransientError("the disk is away", code=DISK_FULL)
+        publish(self, segment)
+
+    monkeypatch.setattr(Parquet, "publish", fail_once)
+    report = world.run(world.connect())
+    assert (report.exit_code, report.attempts, len(failed)) == (0, 2, 1)
+    assert world.ids() == list(range(20))
+
+
+def test_a_source_that_delivers_again_is_committed_where_its_position_stands(world: World) -> None:
+    class Queue(Standing):
+        def discover(self, session: str) -> Iterator[sdk.Stream]:
+            yield sdk.Stream("rows", schema=pa.schema([("id", pa.int64())]), replay="redelivery")
+
+    world.configure(commit={"max_bytes": 1})
+    world.connector = Queue
+    assert world.run(world.connect()).exit_code == 0
+    assert world.units()["all"].commit_no >= 2
