@@ -10,10 +10,12 @@ import typer
 
 from wellhead.cli import options, output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import counted
+from wellhead.errors import Code, UsageError, counted
 
 if TYPE_CHECKING:
     from wellhead.lifecycle.collect import Done, Judged
+
+OTHERS_MAY_USE = Code("WH-CLI-130", "Releases would be deleted in a registry that others may use.")
 
 
 def gc(
@@ -25,6 +27,12 @@ def gc(
     older_than: Annotated[
         str, typer.Option(metavar="DURATION", help="What was published since then stays: 90s, 30m, 2h, 1d.")
     ] = "30d",
+    from_registry: Annotated[
+        bool,
+        typer.Option(
+            "--from-registry", help="Delete in the registry, too; only where no other database's projects use it."
+        ),
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -32,12 +40,13 @@ def gc(
 
     A release stays that a channel offers or would go back to, that is being rolled out, that a connection runs, is held
     or pinned at or may get, that a run is at work with, that wellhead.lock names, that another release names as its
-    successor, or that alone reads a state that is stored. Of other projects on the same registry only what is in the
-    registry is seen: not their lock, nor connections that never ran. Receipts refer to nothing. The row of a release
-    stays: it can be published or imported again with the same bytes, and with no others.
+    successor, or that alone reads a state that is stored. Of other projects in the same database only what stands there
+    is seen: not their lock, nor connections that never ran. Receipts refer to nothing. The row of a release stays: it
+    can be published or imported again with the same bytes, and with no others.
 
-    A registry deletes manifests where it allows that and frees the space by its own collection; else it says so. Images
-    in Docker go with `wellhead clean --images`.
+    A store that is a registry may serve others, whose references stand in databases of their own: it is collected from
+    with --from-registry alone. It deletes manifests, where it allows that, and frees the space by its own collection.
+    Images in Docker go with `wellhead clean --images`.
     """
     from wellhead import app as services
     from wellhead import connections
@@ -46,6 +55,12 @@ def gc(
 
     limits = Limits(keep, timedelta(seconds=options.seconds(older_than)))
     with services.opened(config) as app:
+        if app.remote is not None and not dry_run and not from_registry:
+            raise UsageError(
+                f"the store is the registry {app.remote.where}, which others may use",
+                code=OTHERS_MAY_USE,
+                hint="add --from-registry if all projects that use it share this database; --dry-run changes nothing",
+            )
         host = app.host()
         here = collect.project(host, connections.load_all(app.settings, os.environ))
         if dry_run:

@@ -80,3 +80,13 @@ def test_what_was_published_since_then_is_kept(project: Project) -> None:
     assert said["collected"] == []
     refused = project.call("catalog", "gc", "--older-than", "soon")
     assert (refused.exit_code, "WH-CLI-101" in refused.stderr) == (2, True)
+
+
+def test_a_registry_that_others_may_use_is_collected_from_only_if_it_is_said(project: Project) -> None:
+    project.configure(store={"registry": "https://127.0.0.1:9/connectors"})
+    refused = project.call("catalog", "gc")
+    assert (refused.exit_code, "WH-CLI-130" in refused.stderr) == (2, True)
+    away = project.call("catalog", "gc", "--from-registry")
+    assert (away.exit_code, "WH-IMG-040" in away.stderr) == (75, True)
+    listed = json.loads(project.must("catalog", "list", "--json").stdout)
+    assert [row["collected_at"] for row in listed] == [None] * len(VERSIONS)
