@@ -141,8 +141,8 @@ release: venv ## Publish one connector and write its record under manifests/; NA
 	  --record "$(or $(INTO),manifests)" $(if $(CONFIG),--config "$(CONFIG)")
 
 .PHONY: conform
-conform: venv ## Run the SDK's conformance suite against a connector in its built image; NAME=csv-file
-	@$(PYTEST) tests/conformance -k "$(or $(subst -,,$(NAME)),$(error which one? NAME=csv-file, or NAME=generator))"
+conform: venv ## Run the SDK's conformance suite against a connector in its built image; NAME=postgres
+	@$(PYTEST) tests/conformance -k "$(or $(subst -,,$(NAME)),$(error which one? NAME=postgres, http-json, csv-file or generator))"
 
 .PHONY: docs
 docs: venv ## Write docs/reference/ from the program
