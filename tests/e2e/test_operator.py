@@ -83,6 +83,26 @@ def test_an_approval_opens_a_host_until_it_is_taken_back(shipped: Project, tmp_p
     assert project.run("orders").error_code == "WH-RUN-082"
 
 
+def test_an_approval_does_not_pass_to_another_connector(shipped: Project, tmp_path: Path) -> None:
+    project = shipped.copy(tmp_path)
+    project.configure(secrets={"store": "local"})
+    secrets = {slot: f"env://{slot.upper()}_OF_NOBODY" for slot in ("username", "password")}
+    first = {"config": {"host": "db.example.com", "database": "x"}, "secrets": secrets}
+    streams = [{"name": "orders", "path": "orders"}]
+    second = {"config": {"base_url": "https://db.example.com:5432/v1", "streams": streams}}
+    project.connect("orders", "wellhead/postgres", ["public.orders"], **first)
+    project.must("connection", "approve", "orders", "db.example.com:5432")
+    project.connect("orders", "wellhead/http-json", ["orders"], **second)
+    refused = project.run("orders")
+    assert (refused.exit_code, refused.error_code) == (76, "WH-RUN-082")
+    assert "db.example.com:5432" in refused.stderr
+    # What was approved for the former connector still is, until it is taken back.
+    project.connect("orders", "wellhead/postgres", ["public.orders"], **first)
+    assert project.run("orders").error_code != "WH-RUN-082"
+    project.must("connection", "approve", "orders", "db.example.com:5432", "--revoke")
+    assert project.run("orders").error_code == "WH-RUN-082"
+
+
 def _newer(folder: Path, version: str) -> Path:
     """Return the generator's sources under another version."""
     newer = folder / "generator"
