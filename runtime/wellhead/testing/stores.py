@@ -86,7 +86,7 @@ class StoreSuite:
         config, packed = layout.children(shelf.document(image.digest, "the image"))
         assert shelf.document(config.digest, "the config") == {"config": {}, "version": "1.0.0"}
         assert b"".join(shelf.chunks(packed, "the layer")) == b"layer bytes"
-        assert all(shelf.holds(item) for item in (index, image, config, packed))
+        assert all(shelf.holds(item) and shelf.claims(item) for item in (index, image, config, packed))
         assert release(self.open(), "1.0.0") == index
 
     def test_what_is_not_there_is_said_to_be_missing(self, opened: Store) -> None:
@@ -94,6 +94,7 @@ class StoreSuite:
         shelf = opened.shelf(CONNECTOR)
         missing = Descriptor(layout.LAYER, Digest("sha256:" + "0" * 64), 10)
         assert not shelf.holds(missing)
+        assert not shelf.claims(missing)
         with pytest.raises(RefusedError) as caught:
             shelf.get(missing.digest, "it")
         assert caught.value.code.name == "WH-IMG-011"

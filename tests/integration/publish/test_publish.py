@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from wellhead.catalog import keys, records, trust, verify
 from wellhead.clock import SystemClock
 from wellhead.engine.client import Engine
 from wellhead.engine.container import Change
-from wellhead.errors import ConfigurationError, RefusedError
+from wellhead.errors import ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectorId
 from wellhead.images import base, build, layout
 from wellhead.lifecycle import check, publish
@@ -108,6 +109,32 @@ def test_a_release_can_be_resolved_and_verified_and_publishing_again_changes_not
     assert known.index_digest == done.release.index_digest
     assert [(pointer.channel, pointer.version) for pointer in history] == [("stable", "1.0.0")]
     assert [event.event for event in events] == ["published"]
+    publisher.engine.remove_image(done.checked.image_id)
+
+
+@pytest.mark.timeout(300)
+def test_a_collected_release_is_published_again_with_the_same_bytes(publisher: Publisher, tmp_path: Path) -> None:
+    connector = unique(GENERATOR, tmp_path)
+    done = publish.publish(publisher, connector, "stable")
+    assert done.checked is not None
+    name = (done.release.connector, done.release.version)
+    with publisher.database.transaction() as tx:
+        definitions.begin_collecting(tx, *name)
+    with pytest.raises(TransientError) as caught:
+        publish.publish(publisher, connector, "stable")
+    assert caught.value.code == definitions.BEING_COLLECTED
+    soon = publisher.clock.now() + timedelta(hours=1)
+    publisher.store.drop(name[0], {name[1]: done.release.index_digest}, soon)
+    publisher.store.sweep(soon)
+    assert list((publisher.store.path / "blobs/sha256").iterdir()) == []
+    with publisher.database.transaction() as tx:
+        definitions.finish_collecting(tx, *name)
+    again = publish.publish(publisher, connector, "stable")
+    assert again.release.index_digest == done.release.index_digest
+    verify.verify_layers(publisher.store, again.release)
+    with publisher.database.read() as tx:
+        assert definitions.get(tx, *name).collected_at is None
+        assert [event.event for event in catalog_events.all_of(tx, name[0])] == ["published", "brought_back"]
     publisher.engine.remove_image(done.checked.image_id)
 
 
