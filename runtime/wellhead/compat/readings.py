@@ -24,7 +24,7 @@ from wellhead.errors import Code, ConfigurationError
 NOT_COMPARABLE = Code("WH-CMP-010", "Two readings of a stream cannot be compared.")
 
 #: Uncompressed bytes of both readings that are joined at a time.
-SHARE_BYTES = 64 * 1024 * 1024
+SHARE_BYTES = 128 * 1024 * 1024
 #: Of one value in memory, the longer texts left aside.
 _VALUE_BYTES = 16
 #: Polars' own decimals end here, where Arrow's go on.
