@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from semver import Version
@@ -153,7 +154,7 @@ def _user(user: User, offers: Mapping[str, float], back: int) -> Iterator[tuple[
     wanted = Range.parse(user.range)
     if wanted.exact is not None:
         yield str(wanted.exact), Reason("connection", f"{name} is pinned to it")
-    for version in _highest((version for version in offers if wanted.admits(Version.parse(version))), back):
+    for version in _highest((version for version in offers if wanted.admits(_version(version))), back):
         yield version, Reason("connection", f"{name} may get it")
 
 
@@ -171,4 +172,9 @@ def _states(found: Connector, kept: set[str]) -> Iterator[tuple[str, Reason]]:
 
 
 def _highest(versions: Iterable[str], count: int) -> list[str]:
-    return sorted(versions, key=Version.parse, reverse=True)[:count]
+    return sorted(versions, key=_version, reverse=True)[:count]
+
+
+@lru_cache(maxsize=8192)
+def _version(text: str) -> Version:
+    return Version.parse(text)

@@ -86,7 +86,8 @@ def survey(host: Host, here: Project, limits: Limits) -> list[Judged]:
     judged = []
     with host.database.read() as tx:
         releases = _by_connector(definitions.all_of(tx))
-        references = {name: judge(tx, host, here, name, rows, limits) for name, rows in releases.items()}
+        states = _states(tx)
+        references = {name: _judge(tx, host, here, name, rows, states, limits) for name, rows in releases.items()}
     for connector, rows in releases.items():
         told = references[connector]
         stored = _by_store(host, connector, rows, told)
@@ -119,13 +120,22 @@ def collect(host: Host, here: Project, limits: Limits, who: str) -> Done:
     return done
 
 
-def judge(
-    tx: Transaction, host: Host, here: Project, connector: ConnectorId, rows: Sequence[Release], limits: Limits
+#: Connector → connection → formats of what it has stored.
+_States = dict[ConnectorId, dict[str, frozenset[int]]]
+
+
+def _judge(
+    tx: Transaction,
+    host: Host,
+    here: Project,
+    connector: ConnectorId,
+    rows: Sequence[Release],
+    states: _States,
+    limits: Limits,
 ) -> dict[str, tuple[Reason, ...]]:
     """Return what keeps each release of a connector that has its files, as far as registry and project say."""
     now = host.clock.now()
     history = channels.history(tx, connector)
-    onboarded = connections.all_of(tx)
     users = [
         garbage.User(
             str(row.connection),
@@ -134,8 +144,7 @@ def judge(
             None if row.resolved is None else row.resolved.version,
             None if row.hold is None else row.hold.version,
         )
-        for row in onboarded
-        if row.connector_id == connector
+        for row in connections.all_of(tx, connector_id=connector)
     ]
     # A file may be new, or changed since its connection ran.
     users += [
@@ -157,7 +166,7 @@ def judge(
             if run.connector_id == connector and run.version is not None and not runs.is_silent(run, silent_s, now)
         },
         locked=frozenset(name.version for name in here.locked if name.connector == connector),
-        states=_states(tx, connector, {row.connection: row.connector_id for row in onboarded}),
+        states=states.get(connector, {}),
     )
     return garbage.reasons(found, limits, now)
 
@@ -173,20 +182,22 @@ def _known(row: Release) -> garbage.Known:
     )
 
 
-def _states(
-    tx: Transaction, connector: ConnectorId, connected: Mapping[ConnectionKey, ConnectorId]
-) -> dict[str, frozenset[int]]:
-    """Return the formats each connection of a connector has stored; the last run of a removed one says whose it was."""
-    states: dict[str, frozenset[int]] = {}
+def _states(tx: Transaction) -> _States:
+    """Return the formats each connection has stored, by connector; the last run of a removed one says whose it was."""
+    connected = connections.connectors(tx)
+    states: _States = {}
     for stored in (run_state.versions(tx), checkpoints.versions(tx)):
         for key, formats in stored.items():
-            whose = connected.get(key)
-            if whose is None:
-                last = runs.latest(tx, key, limit=1)
-                whose = last[0].connector_id if last else None
-            if whose == connector:
-                states[str(key)] = states.get(str(key), frozenset()) | formats
+            connector = connected.get(key) or _last_connector(tx, key)
+            if connector is not None:
+                of_it = states.setdefault(connector, {})
+                of_it[str(key)] = of_it.get(str(key), frozenset()) | formats
     return states
+
+
+def _last_connector(tx: Transaction, key: ConnectionKey) -> ConnectorId | None:
+    last = runs.latest(tx, key, limit=1)
+    return last[0].connector_id if last else None
 
 
 def _by_connector(rows: Sequence[Release]) -> dict[ConnectorId, list[Release]]:
@@ -273,7 +284,7 @@ def _mark(host: Host, here: Project, limits: Limits, connector: ConnectorId, ver
     now = host.clock.now()
     with host.database.transaction() as tx:
         rows = definitions.all_of(tx, connector, lock="update")
-        told = judge(tx, host, here, connector, rows, limits)
+        told = _judge(tx, host, here, connector, rows, _states(tx), limits)
         broken_off = {row.version for row in rows if row.collecting_until is not None and row.collecting_until <= now}
         free = broken_off | {version for version, reasons in told.items() if not reasons}
         marked = [row for row in rows if row.version in versions & free]
@@ -347,8 +358,9 @@ def unneeded_images(host: Host, here: Project) -> set[Digest]:
     needed: set[Digest] = set()
     free: set[Digest] = set()
     with host.database.read() as tx:
+        states = _states(tx)
         for connector, rows in _by_connector(definitions.all_of(tx)).items():
-            told = judge(tx, host, here, connector, rows, _FEWEST)
+            told = _judge(tx, host, here, connector, rows, states, _FEWEST)
             for row in rows:
                 ids = {digest for image in row.platforms.values() for digest in _ids(image)}
                 (free if _is_replaceable(host, row, told.get(row.version, ())) else needed).update(ids)

@@ -161,12 +161,22 @@ def get(tx: Transaction, connection: ConnectionKey) -> TenantConnection:
     return found
 
 
-def all_of(tx: Transaction, tenant: str | None = None) -> list[TenantConnection]:
-    """Return the connections of one tenant or of all, by key."""
+def all_of(
+    tx: Transaction, tenant: str | None = None, connector_id: ConnectorId | None = None
+) -> list[TenantConnection]:
+    """Return the connections of one tenant or of all, of one connector or of all, by key."""
     query = sa.select(table).order_by(table.c.tenant_id, table.c.project_id, table.c.connection)
     if tenant is not None:
         query = query.where(table.c.tenant_id == tenant)
+    if connector_id is not None:
+        query = query.where(table.c.connector_id == connector_id)
     return [_connection(row) for row in tx.execute(query)]
+
+
+def connectors(tx: Transaction) -> dict[ConnectionKey, ConnectorId]:
+    """Return which connector each connection is of."""
+    columns = (table.c.tenant_id, table.c.project_id, table.c.connection, table.c.connector_id)
+    return {key_of(row): row.connector_id for row in tx.execute(sa.select(*columns))}
 
 
 def remove(tx: Transaction, connection: ConnectionKey) -> None:
