@@ -1,4 +1,4 @@
-"""The standing of a release: active, deprecated, yanked or blocked; nothing is ever deleted.
+"""The standing of a release: active, deprecated, yanked or blocked; none of them removes anything (`collect` does).
 
 active      may be chosen
 deprecated  may be chosen, and everybody who looks is told until when and what comes instead
