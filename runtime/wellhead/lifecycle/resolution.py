@@ -52,10 +52,14 @@ def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> di
         releases = {name: {row.version: row for row in definitions.all_of(tx, name)} for name in wanted}
         catalogs = {name: resolve.Catalog(map(_candidate, releases[name].values())) for name in wanted}
         offers = {name: _offers(channels.history(tx, name), now) for name in wanted}
+        # One is asked for alone, and many in one question each: a registry may hold thousands of others.
+        alone = files[0].key if len(files) == 1 else None
+        onboarded = [connections.find(tx, alone)] if alone is not None else connections.all_of(tx)
+        rows = {row.connection: row for row in onboarded if row is not None}
+        states = run_state.versions(tx, alone)
         for file in files:
             connector = ConnectorId(file.connection.connector)
-            known = connections.find(tx, file.key)
-            states = {unit.state_version for unit in run_state.all_of(tx, file.key) if unit.state and not unit.retired}
+            known = rows.get(file.key)
             held = None if known is None else known.hold
             request = resolve.Request(
                 connection=file.key,
@@ -69,7 +73,7 @@ def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> di
                 held=held.version if held is not None and (held.until is None or held.until > now) else None,
                 current=None if known is None or known.resolved is None else known.resolved.version,
                 auto_update=file.connection.auto_update,
-                state_version=max(states, default=None),
+                state_version=max(states.get(file.key, ()), default=None),
             )
             decisions[file.key] = _settled(
                 host, tx, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]

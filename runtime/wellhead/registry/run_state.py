@@ -115,12 +115,12 @@ def all_of(tx: Transaction, connection: ConnectionKey) -> list[UnitState]:
     return [_state(row) for row in rows]
 
 
-def versions(tx: Transaction) -> dict[ConnectionKey, set[int]]:
-    """Return the formats of the states each connection would go on from."""
+def versions(tx: Transaction, connection: ConnectionKey | None = None) -> dict[ConnectionKey, set[int]]:
+    """Return the formats of the states each connection would go on from, or one connection; none has no entry."""
     found: dict[ConnectionKey, set[int]] = {}
     columns = (table.c.tenant_id, table.c.project_id, table.c.connection, table.c.state_version)
-    goes_on = (table.c.state != b"", table.c.retired.is_(False))
-    for row in tx.execute(sa.select(*columns).where(*goes_on).distinct()):
+    query = sa.select(*columns).where(table.c.state != b"", table.c.retired.is_(False)).distinct()
+    for row in tx.execute(query if connection is None else query.where(belongs_to(table, connection))):
         found.setdefault(key_of(row), set()).add(row.state_version)
     return found
 
