@@ -19,8 +19,9 @@ def sync(
 ) -> None:
     """Register the releases that DIR records, and offer in channels what its channels.yaml lists: all of it or nothing.
 
-    Releases must be in the store and signed by a key that trust.yaml names. A channel in which a rollout goes on is
-    left alone, a version that was taken out of a channel is not put back, and nothing is taken from anybody.
+    Releases must be in the store and signed by a key that trust.yaml names; one that the store lacks and no channel
+    lists is left out. A channel in which a rollout goes on is left alone, a version that was taken out of a channel is
+    not put back, and nothing is taken from anybody.
     """
     from wellhead import app as services
     from wellhead.errors import counted
@@ -37,6 +38,7 @@ def sync(
                 "releases": [one.model_dump(mode="json") for one in plan.releases],
                 "channels": output.plain(plan.pointings),
                 "left": output.plain(plan.left),
+                "absent": [one.model_dump(mode="json") for one in plan.absent],
                 "policies": [{"policy": one.policy.name, "message": one.message} for one in plan.warnings],
             }
         )
@@ -46,6 +48,10 @@ def sync(
         out.print(f"release {release.connector} {release.version}  {release.digest}", markup=False)
     for pointing in plan.pointings:
         out.print(f"channel {pointing.channel} of {pointing.connector}: offers {pointing.version}", markup=False)
+    for absent in plan.absent:
+        out.print(
+            f"release {absent.connector} {absent.version}: not registered: the store does not have it", markup=False
+        )
     for left in plan.left:
         out.print(f"channel {left.channel} of {left.connector}: left as it is: {left.why}", markup=False)
         out.print(f"  mend  {left.mend}", markup=False)

@@ -1,7 +1,8 @@
 """Applying the catalog's files to the registry: the releases that records name, and the channels that offer them.
 
     record ─▶ known here ─▶ must be the same
-           └▶ new ─▶ name in the store ─▶ verified from the trusted key down ─▶ must be the same ─▶ policies ┐
+           └▶ new ─▶ not in the store and offered nowhere, as after a collection ─▶ left, and told
+                  └▶ name in the store ─▶ verified from the trusted key down ─▶ must be the same ─▶ policies ┐
     channels.yaml ─▶ what each channel offers now ─▶ point, or leave it and say why                        ──┴▶ applied
 
 Everything that is wrong is found before anything is applied, and all is applied in one transaction. Files only add: a
@@ -69,6 +70,8 @@ class Plan:
     releases: tuple[Record, ...]
     pointings: tuple[Pointing, ...]
     left: tuple[Left, ...]
+    absent: tuple[Record, ...]
+    """What the store does not have and no channel of the folder lists: it is not registered."""
     warnings: tuple[policy.Finding, ...]
     """What policies warn of."""
 
@@ -91,15 +94,15 @@ def sync(host: Host, folder: Path, *, who: str, dry_run: bool = False) -> Plan:
 
     Raises:
         ConfigurationError: nothing is applied; with every problem among the details: a file is no valid one (WH-DOC-…,
-            WH-CAT-121, 122), the store lacks a release (WH-CAT-123), or a channel lists one that nobody knows (125) or
-            that was collected (WH-REG-022).
+            WH-CAT-121, 122), the store lacks a release that a channel lists (WH-CAT-123), or a channel lists one that
+            nobody knows (125) or that was collected (WH-REG-022).
         RefusedError: the same, exit 76: a release is not what its record says (WH-CAT-124) or a trusted key signed, a
             policy denies it (WH-POL-010), or a channel lists one that is yanked or blocked (WH-CAT-072).
         TransientError: WH-IMG-040, the registry that is the store is away.
     """
     found = records.read(folder)
     problems: list[ConfigurationError] = []
-    new = _new_releases(host, found, problems)
+    new, absent = _new_releases(host, found, problems)
     now = host.clock.now()
     with (host.database.read if dry_run else host.database.transaction)() as tx:
         _require_known(tx, found, problems)
@@ -108,30 +111,38 @@ def sync(host: Host, folder: Path, *, who: str, dry_run: bool = False) -> Plan:
         if not dry_run:
             _apply(tx, now, new, pointings, who, folder)
     warnings = tuple(finding for one in new for finding in one.warnings)
-    return Plan(tuple(one.record for one in new), tuple(pointings), tuple(left), warnings)
+    return Plan(tuple(one.record for one in new), tuple(pointings), tuple(left), tuple(absent), warnings)
 
 
-def _new_releases(host: Host, found: Folder, problems: list[ConfigurationError]) -> list[_New]:
-    """Return what is recorded and not registered, verified, in the order it was released."""
+def _new_releases(host: Host, found: Folder, problems: list[ConfigurationError]) -> tuple[list[_New], list[Record]]:
+    """Return what is recorded and not registered: verified, and what nobody needs; in the order it was released."""
+    listed = {(connector, version) for _, connector, _, versions in _listed(found) for version in versions}
     ordered = sorted(found.records, key=lambda filed: filed.record.released_at)
     with host.database.read() as tx:
         rows = {_name(filed): definitions.find(tx, *_name(filed)) for filed in ordered}
-    new = []
+    new, absent = [], []
     for filed in ordered:
         row = rows[_name(filed)]
         with _gathered(problems, filed.document.place(pinned.DIGEST.field)):
-            if row is None:
-                new.append(_verified(host, host.remote() or host.layout(), filed))
-            else:
+            if row is not None:
                 _require_same(filed, of_row(row, filed.record.signed_by), "the database")
-    return new
+                continue
+            verified = _verified(host, host.remote() or host.layout(), filed, is_listed=_name(filed) in listed)
+            if verified is None:
+                absent.append(filed.record)
+            else:
+                new.append(verified)
+    return new, absent
 
 
-def _verified(host: Host, store: Store, filed: Filed) -> _New:
+def _verified(host: Host, store: Store, filed: Filed, *, is_listed: bool) -> _New | None:
     record = filed.record
     connector, digest = ConnectorId(record.connector), Digest(pinned.bare(record.digest))
     named = store.named(verify.release_name(connector, record.version))
     if named is None:
+        # Records outlive what they record: a collection removes what nobody needs.
+        if not is_listed:
+            return None
         raise ConfigurationError(
             f"{store.where} has no {connector} {record.version}",
             code=NOT_STORED,

@@ -125,7 +125,7 @@ def test_a_second_time_there_is_nothing_to_do(world: World) -> None:
     world.release("1.0.0")
     world.sync()
     before = world.rows()
-    assert world.sync() == Plan((), (), (), ())
+    assert world.sync() == Plan((), (), (), (), ())
     assert world.rows() == before
 
 
@@ -137,10 +137,23 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> 
     assert world.sync() == said
 
 
-def test_a_release_the_store_does_not_have_stops_everything(world: World) -> None:
+def _record_without_release(world: World) -> None:
     world.release("1.0.0")
     file = records.path(world.folder, TINY, "1.1.0")
     file.write_text(records.path(world.folder, TINY, "1.0.0").read_text().replace("1.0.0", "1.1.0"))
+
+
+def test_a_record_of_what_the_store_lost_and_no_channel_lists_is_left_and_told(world: World) -> None:
+    _record_without_release(world)
+    plan = world.sync()
+    assert [one.version for one in plan.releases] == ["1.0.0"]
+    assert [one.version for one in plan.absent] == ["1.1.0"]
+    assert world.offers() == ["1.0.0"]
+
+
+def test_a_listed_release_the_store_does_not_have_stops_everything(world: World) -> None:
+    _record_without_release(world)
+    world.list("1.0.0", "1.1.0")
     error = world.refused()
     assert error.code == sync.NOT_STORED
     assert place(error) == ("1.1.0.yaml", "digest", 6)
