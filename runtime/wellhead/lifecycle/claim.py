@@ -114,10 +114,7 @@ def claimed(
     run_id = new_run_id(clock.now())
     connector = ConnectorId(file.connection.connector)
     with database.transaction() as tx:
-        onboard(tx, file)
-        lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
-        if isinstance(lease, connections.Holder):
-            raise HeldError(file.key, lease)
+        lease = _taken(tx, file, run_id, host, ttl_s)
         # Asked under the lease, so that of two calls at once the later one sees what the earlier one did.
         before = None if logical_run_id is None else runs.by_logical_id(tx, file.key, logical_run_id)
         if before is not None and before.status == "succeeded":
@@ -176,10 +173,7 @@ def holding(
     run_id = new_run_id(clock.now())
     connector = ConnectorId(file.connection.connector)
     with database.transaction() as tx:
-        onboard(tx, file)
-        lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
-        if isinstance(lease, connections.Holder):
-            raise HeldError(file.key, lease)
+        lease = _taken(tx, file, run_id, host, ttl_s)
         runs.start(
             tx,
             runs.Start(
@@ -194,6 +188,15 @@ def holding(
     claim = Claim(run_id, file.key, host, lease.epoch)
     with _kept(database, claim, ttl_s, stop, clock):
         yield claim
+
+
+def _taken(tx: Transaction, file: ConnectionFile, run_id: RunId, host: str, ttl_s: float) -> connections.Lease:
+    """Onboard a connection and take its lease; `HeldError` where somebody else has it."""
+    onboard(tx, file)
+    lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host, ttl_s=ttl_s)
+    if isinstance(lease, connections.Holder):
+        raise HeldError(file.key, lease)
+    return lease
 
 
 @contextmanager
