@@ -30,7 +30,11 @@ def test_the_whole_quota_goes_at_once_and_the_next_waits_for_the_first_to_leave_
     assert limit.reserve() == 0
 
 
-@given(per_minute=st.integers(1, 20), gaps=st.lists(st.floats(0, 30), min_size=1, max_size=100))
+#: In parts that a float holds exactly: sums of others differ in their last digit, and here later is later.
+GAPS = st.integers(0, 30 * 1024).map(lambda parts: parts / 1024)
+
+
+@given(per_minute=st.integers(1, 20), gaps=st.lists(GAPS, min_size=1, max_size=100))
 def test_no_window_of_a_minute_ever_holds_more_than_the_quota(per_minute: int, gaps: list[float]) -> None:
     time = Time()
     limit = RateLimit(per_minute, time)
@@ -40,4 +44,4 @@ def test_no_window_of_a_minute_ever_holds_more_than_the_quota(per_minute: int, g
         sent.append(time.at + limit.reserve())
     assert sent == sorted(sent)
     for first, beyond in zip(sent, itertools.islice(sent, per_minute, None), strict=False):
-        assert beyond - first >= WINDOW_S - 1e-6
+        assert beyond - first >= WINDOW_S
