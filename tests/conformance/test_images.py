@@ -6,7 +6,6 @@ finds the server, which is started here, under the outbound bridge's own address
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,18 +80,25 @@ def shipped(engine: Engine, connector: Path, folder: Path, config: Mapping[str, 
         engine.remove_image(image_id)
 
 
+@pytest.fixture(scope="module")
+def outbound(engine: Engine) -> Iterator[str]:
+    """Lend the network by which every fence goes out, until the last of them is down."""
+    network_id = network.ensure_outbound(engine, SETTINGS)
+    yield network_id
+    engine.remove_network(network_id)
+
+
 @contextmanager
 def fenced(engine: Engine, image: Shipped, host: str, port: int) -> Iterator[Shipped]:
     """Put up a fence that opens one server of this machine; the containers follow each other in its one place."""
     gateway = network.gateway_image(engine, base.rootfs(base.GATEWAY_PACKAGES, cache()))
-    root = folders.default_root() / f"c{os.getpid()}"
+    # The tests come in any order, and so two fences may be up at once.
+    root = folders.default_root() / f"c{uuid.uuid4().hex[:6]}"
     policy = Policy((Rule(host, port, private=True),), {host: OUTSIDE}, (Grant(ip_network(f"{OUTSIDE}/32"), (port,)),))
-    outbound = network.ensure_outbound(engine, SETTINGS)
     try:
         with Fencer(engine, lambda: gateway, SETTINGS, root).fence(labels(), policy) as fence:
             yield replace(image, network=fence.attachment, hosts=(OpenedHost(host, port, private=True),))
     finally:
-        engine.remove_network(outbound)
         root.rmdir()
 
 
@@ -162,7 +168,7 @@ TABLES = """
 
 
 @pytest.fixture(scope="module")
-def postgres_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+def postgres_image(engine: Engine, outbound: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
     """Two tables: one by key in two ranges of several checkpoints each, and one without a key."""
     folder = tmp_path_factory.mktemp("postgres")
     with postgres_server(listen=("0.0.0.0",)) as server:
@@ -198,7 +204,7 @@ def _orders(asked: Asked) -> Reply:
 
 
 @pytest.fixture(scope="module")
-def http_json(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+def http_json(engine: Engine, outbound: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
     folder = tmp_path_factory.mktemp("http-json")
     with https_source(folder, address="0.0.0.0", name="api.test") as source:
         source.route = _orders
