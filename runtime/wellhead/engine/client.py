@@ -58,6 +58,8 @@ class EngineInfo:
     root_dir: str
     cpus: int
     is_rootless: bool
+    is_classic_store: bool
+    """Whether images lie in the Engine's own store, whose images share layers, and not in containerd's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,7 @@ class Engine:
             root_dir=str(told.get("DockerRootDir", "")),
             cpus=int(told["NCPU"]),
             is_rootless=any("rootless" in option for option in told.get("SecurityOptions") or ()),
+            is_classic_store=not any("containerd" in str(value) for _, value in told.get("DriverStatus") or ()),
         )
         loader = docker.APIClient(version=api.api_version, timeout=LOAD_DEADLINE_S, **environment)
         return cls(api, loader, info)

@@ -130,14 +130,20 @@ def installed_sdk() -> Path:
     return folder
 
 
-def build(connector: Path, inputs: Inputs, out: store.Shelf) -> Built:
+def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManifest | None = None) -> Built:
     """Make the release of the connector in the folder ``connector``.
+
+    Args:
+        connector: the folder.
+        inputs: what else goes in.
+        out: where the release goes.
+        loaded: the folder's manifest, where the caller has judged it: what is built is then what was judged.
 
     Raises:
         ConfigurationError: the manifest is wrong (WH-DOC-…), the lock cannot be installed (WH-IMG-021), the project
             does not fit or build (022, 023), or this machine's platform is not allowed (024).
     """
-    loaded = load.load(connector)
+    loaded = loaded or load.load(connector)
     bases = inputs.bases()
     for platform in bases:
         _require_allowed(loaded, platform)

@@ -639,8 +639,11 @@ def image(layout: Shelf, index_digest: Digest, platform: str) -> Image:
     )
 
 
-def engine_tar(layout: Shelf, index_digest: Digest, platform: str) -> Iterator[bytes]:
+def engine_tar(layout: Shelf, index_digest: Digest, platform: str, *, top_only: bool = False) -> Iterator[bytes]:
     """Yield one image as a tar that both kinds of Engine store load, hashing every blob on its way.
+
+    With ``top_only`` all layers but the last are hashed and left out: the classic store needs none that it has already,
+    and takes nothing where it lacks one.
 
     The classic store reads ``manifest.json`` and gives the image the config's digest as id, the containerd store reads
     ``index.json`` and gives it the manifest's. A broken blob raises before the tar is complete, so the Engine refuses
@@ -659,9 +662,15 @@ def engine_tar(layout: Shelf, index_digest: Digest, platform: str) -> Iterator[b
     }
     for name, content in documents.items():
         yield _header(name, len(content)) + content + _padding(len(content))
+    below = {item.digest for item in found.layers} - {found.layers[-1].digest} if top_only else set()
     for item in blobs.values():
+        chunks = layout.chunks(item, f"blob {item.digest}")
+        if item.digest in below:
+            for _ in chunks:
+                pass
+            continue
         yield _header(_path(item), item.size)
-        yield from layout.chunks(item, f"blob {item.digest}")
+        yield from chunks
         yield _padding(item.size)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

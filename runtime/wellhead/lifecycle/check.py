@@ -7,26 +7,29 @@ each gets, and then the Engine says which paths outside the mounts differ from t
 
 from __future__ import annotations
 
+import importlib
 import json
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from wellhead import __version__
 from wellhead.catalog.verify import require_sealed
 from wellhead.clock import Clock
-from wellhead.engine.client import ConflictError, Engine
+from wellhead.engine.client import UNLOADABLE, ConflictError, Engine
 from wellhead.engine.container import Change, Resources
-from wellhead.errors import Code, FatalError, RefusedError, WellheadError
+from wellhead.errors import Code, ConfigurationError, FatalError, RefusedError, WellheadError
 from wellhead.ids import Digest
 from wellhead.images import base, layout
 from wellhead.images.build import Built
 from wellhead.manifest.config import config_errors
 from wellhead.runners.docker import SOCKET_TARGET, DockerRunner, Launch, Started
-from wellhead.session.client import Deadlines, Session, require_release
-from wellhead.session.verify import Batch
 from wellhead_sdk.wire.messages import PROTOCOL_VERSIONS, Credentials, DoneFrame, LogFrame, ReadOrder, SyncMode
+
+if TYPE_CHECKING:
+    from wellhead.session.client import Session
 
 KEEPS_STATE = Code("WH-CAT-050", "A connector writes to its own file system.")
 OTHER_ID = Code("WH-CAT-051", "The Engine gave an image another id than its config has.")
@@ -80,7 +83,8 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
         run_id=f"check{uuid.uuid4().hex[:15]}",
         epoch=0,
         connection=f"publish/{built.connector}",
-        stop_grace_s=manifest.runtime.timeouts.stop_grace_s,
+        # It has nothing to finish.
+        stop_grace_s=0.0,
         resources=Resources(
             memory_mib=manifest.resources.memory_mib,
             cpus=manifest.resources.cpus,
@@ -102,7 +106,7 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
 
 
 def _tried(launch: Launch, built: Built, runner: DockerRunner, clock: Clock) -> tuple[str, str]:
-    with runner.launch(launch) as started:
+    with runner.launch(launch, meanwhile=_import_session) as started:
         reached, stopped_by = _probe(built, started, clock)
         violation = started.violation()
         if violation is not None:
@@ -119,6 +123,11 @@ def _tried(launch: Launch, built: Built, runner: DockerRunner, clock: Clock) -> 
     return reached, stopped_by
 
 
+def _import_session() -> None:
+    """Import what talks to a connector; it takes as long as a container takes to start."""
+    importlib.import_module("wellhead.session.client")
+
+
 def load_image(engine: Engine, store: layout.Layout, index_digest: Digest, platform: str) -> str:
     """Make sure the Engine has an image of the store, and return its id.
 
@@ -131,7 +140,7 @@ def load_image(engine: Engine, store: layout.Layout, index_digest: Digest, platf
     for image_id in known:
         if engine.image_exists(image_id):
             return image_id
-    loaded = engine.load(layout.engine_tar(store, index_digest, platform))
+    loaded = _loaded(engine, store, index_digest, platform)
     if loaded not in known:
         raise FatalError(
             f"the Engine calls the image {loaded}, and its digests are {' and '.join(known)}",
@@ -139,6 +148,17 @@ def load_image(engine: Engine, store: layout.Layout, index_digest: Digest, platf
             hint="check the Engine; an image it changed while loading is not started",
         )
     return loaded
+
+
+def _loaded(engine: Engine, store: layout.Layout, index_digest: Digest, platform: str) -> str:
+    """Load an image; what lies below its last layer is a hundred megabytes that the release before brought already."""
+    if engine.info().is_classic_store:
+        try:
+            return engine.load(layout.engine_tar(store, index_digest, platform, top_only=True))
+        except ConfigurationError as error:
+            if error.code != UNLOADABLE:
+                raise
+    return engine.load(layout.engine_tar(store, index_digest, platform))
 
 
 def outside_mounts(changes: tuple[Change, ...]) -> list[str]:
@@ -160,12 +180,15 @@ def outside_mounts(changes: tuple[Change, ...]) -> list[str]:
 
 def _probe(built: Built, started: Started, clock: Clock) -> tuple[str, str]:
     """Talk to the connector as far as it goes; what its source or config lacks is no fault of the image."""
+    from wellhead.session.client import Deadlines, Session, require_release
+
+    deadlines = Deadlines(authenticate_s=20.0, discover_s=20.0, read_s=20.0, silence_s=30.0)
 
     def unheard(_frame: LogFrame) -> None:
         """Log lines of a probe are of no interest: nobody runs it yet."""
 
     with Session.open(
-        started.socket_path, owner_uid=started.owner_uid, clock=clock, deadlines=_DEADLINES, on_log=unheard
+        started.socket_path, owner_uid=started.owner_uid, clock=clock, deadlines=deadlines, on_log=unheard
     ) as session:
         require_release(
             session.describe(PROTOCOL_VERSIONS, (), __version__),
@@ -190,10 +213,9 @@ def _probe(built: Built, started: Started, clock: Clock) -> tuple[str, str]:
     return reached, ""
 
 
-_DEADLINES = Deadlines(authenticate_s=20.0, discover_s=20.0, read_s=20.0, silence_s=30.0)
-
-
 def _read(session: Session, stream: str, clock: Clock) -> None:
+    from wellhead.session.verify import Batch
+
     until = clock.monotonic() + READ_S
     plan = session.read(ReadOrder("check", stream, SyncMode.FULL_REFRESH))
     with session.emit("check", plan.units[0].key, _CREDIT) as unit:

@@ -222,7 +222,7 @@ def _is_signed(here: Publisher, built: Built) -> bool:
 
 def _assemble(here: Publisher, connector: Path, loaded: LoadedManifest, image: str | None) -> Built:
     if image is None:
-        return build.build(connector, here.inputs, here.store)
+        return build.build(connector, here.inputs, here.store, loaded)
     return saved.take(here.engine.save(image), loaded, here.inputs.cache, here.store, here.inputs.builder)
 
 

@@ -164,6 +164,23 @@ def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> N
     assert caught.value.code.name == "WH-IMG-015"
 
 
+def test_an_engine_tar_of_the_top_layer_still_hashes_those_below(store: Layout) -> None:
+    index = suite.release(store, "1.0.0", (b"base", b"dependencies", b"application"))
+    platform = "linux/amd64"
+    found = layout.image(store, index.digest, platform)
+
+    def files() -> set[str]:
+        content = b"".join(layout.engine_tar(store, index.digest, platform, top_only=True))
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            return {name.removeprefix("blobs/sha256/") for name in archive.getnames() if name.startswith("blobs/")}
+
+    assert files() == {item.digest.removeprefix("sha256:") for item in (found.manifest, found.config, found.layers[-1])}
+    blob(store, found.layers[0].digest).write_bytes(b"baSe")
+    with pytest.raises(RefusedError) as caught:
+        files()
+    assert caught.value.code.name == "WH-IMG-012"
+
+
 def aged(store: Layout) -> Layout:
     """Make everything in a store look as old as what a publisher that died has left."""
     for path in store.path.rglob("*"):
