@@ -24,7 +24,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from wellhead.errors import Code, ConfigurationError
 from wellhead.images import layer
@@ -96,6 +98,19 @@ _FOLDERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A root filesystem's tar and the sha256 of its bytes, which is asked for at several places of a build."""
+
+    tar: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, tar: Path) -> Self:
+        """Read the whole tar for its hash."""
+        return cls(tar, layer.file_hash(tar))
+
+
 def machine_platform() -> str:
     """Return this machine's platform as OCI writes it, such as ``linux/amd64``.
 
@@ -143,7 +158,7 @@ def rootfs(packages: tuple[str, ...], cache: Path, *, refresh: bool = False, tar
     if made.exists() and not refresh:
         return made
     # Bytecode is the same on every platform; what compiles it must run on this one.
-    python = None if made_for == machine_platform() else interpreter(rootfs((), cache), cache)
+    python = None if made_for == machine_platform() else interpreter(Base.of(rootfs((), cache)), cache)
     with exclusive(cache / f"base-{key}.lock"):
         if made.exists() and not refresh:
             return made
@@ -152,20 +167,18 @@ def rootfs(packages: tuple[str, ...], cache: Path, *, refresh: bool = False, tar
     return made
 
 
-def interpreter(base: Path, cache: Path) -> tuple[str, ...]:
+def interpreter(base: Base, cache: Path) -> tuple[str, ...]:
     """Return a command that runs the Python inside ``base`` on this host, without root and without a container.
 
     Bytecode must come from the very interpreter that will load it, so the tree is unpacked beside the tar and started
     through its own dynamic loader.
     """
-    with base.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    tree = cache / f"tree-{name}"
+    tree = cache / f"tree-{base.sha256[:16]}"
     if not tree.exists():
-        with exclusive(cache / f"tree-{name}.lock"):
+        with exclusive(tree.with_suffix(".lock")):
             if not tree.exists():
                 unpacked = Path(tempfile.mkdtemp(prefix="tree-", dir=cache))
-                _unpack(base, unpacked)
+                _unpack(base.tar, unpacked)
                 unpacked.rename(tree)
     return _command(tree)
 

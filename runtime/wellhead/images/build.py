@@ -34,6 +34,7 @@ from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base as base_image
 from wellhead.images import layer, layout, provenance, sbom, store
+from wellhead.images.base import Base
 from wellhead.manifest import load
 from wellhead.manifest.load import LoadedManifest
 
@@ -144,20 +145,23 @@ def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManif
             does not fit or build (022, 023), or this machine's platform is not allowed (024).
     """
     loaded = loaded or load.load(connector)
-    bases = inputs.bases()
-    for platform in bases:
-        _require_allowed(loaded, platform)
-    with _trees(connector, loaded, inputs, bases) as trees:
-        application = _application_layer(trees, inputs.cache)
-        stacks, components = {}, _components(trees)
-        for platform, base in bases.items():
-            dependencies = trees.dependencies[platform]
-            packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
-            stacks[platform] = Stack(packed)
-            components |= sbom.of_layers([base])
-        built = assemble(loaded, stacks, components, _making(connector, loaded, inputs), out)
-        application.path.unlink()
-        return built
+    tars = inputs.bases()
+    _check_project(connector, loaded, tars)
+    bases = {platform: Base.of(tar) for platform, tar in tars.items()}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Read while the compiler, which is another process, works.
+        packages = [pool.submit(sbom.of_layers, [base.tar]) for base in bases.values()]
+        with _trees(connector, loaded, inputs, bases) as trees:
+            application = _application_layer(trees, inputs.cache)
+            stacks = {}
+            for platform, base in bases.items():
+                dependencies = trees.dependencies[platform]
+                packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
+                stacks[platform] = Stack(packed)
+            components = _components(trees).union(*(read.result() for read in packages))
+            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, bases), out)
+            application.path.unlink()
+            return built
 
 
 def assemble(
@@ -238,7 +242,7 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     """
     loaded = load.load(connector)
     platform = base_image.machine_platform()
-    _require_allowed(loaded, platform)
+    _check_project(connector, loaded, [platform])
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("deps", "app", "wellhead"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -247,7 +251,7 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     # The Engine need not be sent what the Dockerfile never copies.
     (folder / ".dockerignore").write_text("base.tar\n")
     shutil.copyfile(inputs.base, folder / "base.tar")
-    with _trees(connector, loaded, inputs, {platform: inputs.base}) as trees:
+    with _trees(connector, loaded, inputs, {platform: Base.of(inputs.base)}) as trees:
         shutil.copytree(trees.application, folder / "app", symlinks=True)
         if dependencies := trees.dependencies[platform]:
             shutil.copytree(dependencies.tree, folder / "deps", symlinks=True)
@@ -255,10 +259,10 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
             (folder / "deps").mkdir()
 
 
-def compressed(tar: Path, cache: Path) -> layer.Packed:
-    """Return ``tar`` as a packed layer, from the cache if it was packed before."""
-    key = f"layer-{_file_hash(tar)[:32]}-{layer.GZIP_LEVEL}"
-    return _remembered(cache, key, lambda target: _pack_file(tar, target))
+def compressed(base: Base, cache: Path) -> layer.Packed:
+    """Return a base as a packed layer, from the cache if it was packed before."""
+    key = f"layer-{base.sha256[:32]}-{layer.GZIP_LEVEL}"
+    return _remembered(cache, key, lambda target: _pack_file(base.tar, target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +281,8 @@ class _Trees:
 
 
 @contextlib.contextmanager
-def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Path]) -> Iterator[_Trees]:
-    _check_project(connector, loaded)
-    python = base_image.interpreter(inputs.base, inputs.cache)
+def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Base]) -> Iterator[_Trees]:
+    python = base_image.interpreter(bases[base_image.machine_platform()], inputs.cache)
     with (
         tempfile.TemporaryDirectory(prefix="app-", dir=inputs.cache) as scratch,
         ThreadPoolExecutor(max_workers=2) as pool,
@@ -296,17 +299,16 @@ def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mappi
         yield _Trees(loaded, dependencies, application)
 
 
-def _require_allowed(loaded: LoadedManifest, platform: str) -> None:
-    if platform not in loaded.manifest.runtime.platforms:
-        raise ConfigurationError(
-            f"{loaded.manifest.metadata.id} allows {', '.join(loaded.manifest.runtime.platforms)}, not {platform}",
-            code=OTHER_PLATFORM,
-            hint="add the platform to runtime.platforms, or build without it on another machine",
-            place=loaded.document.place(("runtime", "platforms")),
-        )
-
-
-def _check_project(connector: Path, loaded: LoadedManifest) -> None:
+def _check_project(connector: Path, loaded: LoadedManifest, platforms: Iterable[str]) -> None:
+    allowed = loaded.manifest.runtime.platforms
+    for platform in platforms:
+        if platform not in allowed:
+            raise ConfigurationError(
+                f"{loaded.manifest.metadata.id} allows {', '.join(allowed)}, not {platform}",
+                code=OTHER_PLATFORM,
+                hint="add the platform to runtime.platforms, or build without it on another machine",
+                place=loaded.document.place(("runtime", "platforms")),
+            )
     project = _pyproject(connector).get("project", {})
     if project.get("version") != loaded.manifest.metadata.version:
         raise ConfigurationError(
@@ -331,7 +333,7 @@ def _pyproject(project: Path) -> dict[str, Any]:
 
 
 def _dependencies(
-    connector: Path, target: str, base: Path, cache: Path, python: tuple[str, ...]
+    connector: Path, target: str, base: Base, cache: Path, python: tuple[str, ...]
 ) -> _Dependencies | None:
     lock = connector / "requirements.lock"
     try:
@@ -347,7 +349,7 @@ def _dependencies(
     if not wanted:
         return None
     platform = _UV_PLATFORMS[target]
-    described = layout.canonical([1, layer.FORMAT, platform, _file_hash(base), wanted])
+    described = layout.canonical([1, layer.FORMAT, platform, base.sha256, wanted])
     key = f"deps-{hashlib.sha256(described).hexdigest()[:32]}"
     tree = cache / key
     if not tree.exists():
@@ -455,13 +457,7 @@ def _source_hash(project: Path) -> str:
     return hashed.hexdigest()
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _making(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> provenance.Making:
-    bases = inputs.bases()
+def _making(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Base]) -> provenance.Making:
     return provenance.Making(
         builder=inputs.builder,
         parameters={
@@ -473,8 +469,8 @@ def _making(connector: Path, loaded: LoadedManifest, inputs: Inputs) -> provenan
             "source_date_epoch": layer.EPOCH,
         },
         materials={
-            **{f"base {platform}": _file_hash(base) for platform, base in bases.items()},
-            "requirements.lock": _file_hash(connector / "requirements.lock"),
+            **{f"base {platform}": base.sha256 for platform, base in bases.items()},
+            "requirements.lock": layer.file_hash(connector / "requirements.lock"),
             "source": _source_hash(connector),
             "sdk": _source_hash(inputs.sdk),
         },

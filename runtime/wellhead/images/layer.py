@@ -50,6 +50,12 @@ class Entry:
         return cls(name, 0o755 if executable else 0o644, tarfile.REGTYPE, content)
 
 
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def walk(folder: Path, prefix: PurePosixPath) -> Iterator[Entry]:
     """Yield everything under ``folder`` as entries under ``prefix``, ``prefix`` itself included.
 
