@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wellhead.errors import ConfigurationError
-from wellhead.manifest.migrate import Migrated, migrate
+from wellhead.manifest.migrate import Migrated, migrate, written
 from wellhead.manifest.model import Config
 
 
@@ -103,11 +103,12 @@ CONFIGS = st.fixed_dictionaries(
 
 @st.composite
 def one_step(draw: st.DrawFn) -> dict[str, Any]:
-    """Return a step as lint lets it pass: each name is said once, and new ones are new."""
+    """Return a step as lint lets it pass: each name and value is said once, and new names are new."""
     olds = draw(st.lists(NAMES, unique=True, max_size=3))
     gone = draw(st.lists(NAMES.filter(lambda name: name not in olds), unique=True, max_size=2))
     new = {old: f"new_{old.replace('.', '_')}" for old in olds}
-    pairs = st.lists(st.fixed_dictionaries({"from": VALUES, "to": VALUES}), max_size=3)
+    pair = st.fixed_dictionaries({"from": VALUES, "to": VALUES})
+    pairs = st.lists(pair, max_size=3, unique_by=lambda drawn: written(drawn["from"]))
     return {
         "rename": new,
         "map": draw(st.dictionaries(st.sampled_from([*new.values(), "g"]), pairs, max_size=2)),
