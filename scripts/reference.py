@@ -123,6 +123,10 @@ def errors_page() -> str:
         "The code says what happened, the hint printed with it says how to mend it, and the exit code says what a",
         "scheduler should do next. Codes are never used again for something else.",
         "",
+        "A command that is given `--json` tells its error on standard output too, as one document with `exit_code` and",
+        "`error`: `code`, `category`, `message`, `hint`, `place` and `details`. A command that found",
+        "something before, as `run` and `connection check` do, puts both into the document it prints anyway.",
+        "",
         "| exit | class | what to do |",
         "|---|---|---|",
     ]

@@ -81,9 +81,10 @@ def clean(
             with host.database.transaction() as tx:
                 revocations.remove(tx, item.accessor)
         revoked = len(pending)
-    if as_json:
-        output.print_json({**output.plain(reaped), "revoked": revoked})
-    else:
+    document = {**output.plain(reaped), "revoked": revoked}
+    if as_json and not reaped.left:
+        output.print_json(document)
+    elif not as_json:
         output.console().print(
             f"removed {counted(len(reaped.containers), 'container')}, {counted(len(reaped.networks), 'network')}, "
             f"{counted(len(reaped.folders), 'folder')}, {counted(len(reaped.images), 'image')}; "
@@ -91,12 +92,15 @@ def clean(
             markup=False,
         )
     if reaped.left:
-        raise ConfigurationError(
+        error = ConfigurationError(
             f"{counted(len(reaped.left), 'thing')} could not be removed",
             code=LEFT,
             hint="`docker ps -a` and `docker network ls` show them",
             details=reaped.left,
         )
+        if as_json:
+            output.fail(document, error)
+        raise error
 
 
 def _unneeded_images(host: App) -> Reaped:

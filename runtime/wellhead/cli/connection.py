@@ -144,17 +144,15 @@ def list_connections(config: Config = None, as_json: Json = False) -> None:
 @app.command()
 def check(connection: Connection, config: Config = None, as_json: Json = False) -> None:
     """Start the connector, deliver config and secrets, and say who we are at the source; commits nothing."""
-    from wellhead.lifecycle.report import error_document, reported
-
     document: dict[str, Any] = {"connection": connection, "release": None, "identity": "", "scopes": [], "probes": []}
     try:
         _check(connection, config, document, as_json=as_json)
     except WellheadError as error:
         if as_json:
-            output.print_json({**document, "error": error_document(reported(error))})
+            output.fail(document, error)
         raise
     if as_json:
-        output.print_json({**document, "error": None})
+        output.print_json({**document, "exit_code": 0, "error": None})
 
 
 def _check(connection: str, config: Path | None, document: dict[str, Any], *, as_json: bool) -> None:

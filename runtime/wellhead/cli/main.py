@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from wellhead.cli import output
-from wellhead.errors import WellheadError
+from wellhead.errors import Code, UsageError, WellheadError
+
+MISCALLED = Code("WH-CLI-102", "The command line names what the program has not, or lacks what it needs.")
 
 #: Name → module of `wellhead.cli` and what to take from it: ``app`` for a noun with verbs, else a function. A module is
 #: imported when its command is called, so that ``wellhead --help`` answers at once.
@@ -52,7 +54,28 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 
 class Commands(TyperGroup):
-    """The top level: knows every command's name, and imports only the one that is called."""
+    """The top level: knows every command's name, imports only the one that is called, and tells errors as JSON."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the command line apart; what is wrong further on has to know whether ``--json`` stands in it."""
+        ctx.obj = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one command; with ``--json`` an error is a document too, for whoever reads standard output alone."""
+        try:
+            return super().invoke(ctx)
+        except WellheadError as error:
+            if ctx.obj:
+                output.print_json(output.failure(error))
+            raise
+        except typer.TyperException as exc:
+            # Typer shows it, after this, and ends with 2.
+            if ctx.obj:
+                asked = getattr(exc, "ctx", None)
+                hint = f"`{asked.command_path if asked else 'wellhead'} --help` says how it is called"
+                output.print_json(output.failure(UsageError(exc.format_message(), code=MISCALLED, hint=hint)))
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return the commands in the order they are listed."""

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wellhead.errors import WellheadError
 
@@ -43,6 +43,22 @@ def print_json(document: Any) -> None:
     """Write one JSON document and a newline to standard output."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str, indent=None) + "\n")
     sys.stdout.flush()
+
+
+def failure(error: WellheadError) -> dict[str, Any]:
+    """Return the document of a command that failed; richer ones have these two fields too."""
+    from wellhead.lifecycle.report import error_document, reported
+
+    return {"exit_code": error.exit_code, "error": error_document(reported(error))}
+
+
+def fail(document: dict[str, Any], error: WellheadError) -> NoReturn:
+    """Print what a command found and its error as one document, tell the error as ever, and end with its exit code."""
+    import typer
+
+    print_json(document | failure(error))
+    print_error(error)
+    raise typer.Exit(error.exit_code) from error
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:

@@ -93,7 +93,7 @@ def _as_document(connection: str, logical_run_id: str | None, *, as_json: bool) 
 
             status = Status.REFUSED if isinstance(error, RefusedError) else Status.FAILED
             report = Report("", logical_run_id, connection, status, error.exit_code, error=reported(error))
-            output.print_json(report.document())
+            output.fail(report.document(), error)
         raise
 
 

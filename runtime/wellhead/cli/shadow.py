@@ -8,7 +8,7 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
-from wellhead.errors import counted
+from wellhead.errors import ConfigurationError, counted
 
 if TYPE_CHECKING:
     from wellhead.compat.readings import Comparison, Example
@@ -59,11 +59,17 @@ def shadow(
         )
         with Display(quiet=quiet, verbose=verbose) as display:
             done = shadows.shadow(host.host(), file, order, stop, lifecycle.Watch(display.step, display.line))
-    if as_json:
-        output.print_json(output.plain(done.document()))
-    elif not quiet:
+    document = output.plain(done.document())
+    if not as_json and not quiet:
         _tell(done)
-    done.require_equal()
+    try:
+        done.require_equal()
+    except ConfigurationError as error:
+        if as_json:
+            output.fail(document, error)
+        raise
+    if as_json:
+        output.print_json(document)
     raise typer.Exit(done.exit_code)
 
 

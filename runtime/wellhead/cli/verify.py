@@ -83,13 +83,16 @@ def _inspect_file(file: Path, config: Path | None, as_json: bool) -> None:
 
     with services.opened(config) as app:
         keys, found = bundle.keys(file), transfer.held(app.host(), file)
+    refused = next((one.refused for one in found if one.refused is not None), None)
     if as_json:
-        output.print_json({"file": str(file), "keys": list(keys), "releases": [_held(one) for one in found]})
-    else:
-        _tell_file(file, keys, found)
-    for one in found:
-        if one.refused is not None:
-            raise one.refused
+        document = {"file": str(file), "keys": list(keys), "releases": [_held(one) for one in found]}
+        if refused is not None:
+            output.fail(document, refused)
+        output.print_json(document)
+        return
+    _tell_file(file, keys, found)
+    if refused is not None:
+        raise refused
 
 
 def _held(one: Held) -> dict[str, Any]:
