@@ -12,6 +12,7 @@ A part that cannot be had is an error with the way to get it.
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import json
 import os
@@ -585,19 +586,31 @@ def postgres_server(
             server.stop()
 
 
-# ----- the same, for a whole test session
+# ----- a registry on SQLite
 
 
-@pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite registry with nothing in it, to be copied: migrating takes most of a test's time."""
+@functools.cache
+def _migrated() -> bytes:
     from wellhead.registry.database import Database
 
-    file = tmp_path_factory.mktemp("registry") / "registry.db"
-    database = Database.open(f"sqlite:///{file}")
-    database.migrate()
-    database.close()
-    return file
+    with tempfile.TemporaryDirectory(prefix="wellhead-registry-") as folder:
+        database = Database.open(f"sqlite:///{folder}/registry.db")
+        database.migrate()
+        database.close()
+        return (Path(folder) / "registry.db").read_bytes()
+
+
+def new_registry(file: Path) -> str:
+    """Write a migrated registry with nothing in it and return its URL.
+
+    Migrating takes longer than most tests: it is done once, and its bytes are copied.
+    """
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_bytes(_migrated())
+    return f"sqlite:///{file}"
+
+
+# ----- real parts for a whole test session
 
 
 @pytest.fixture(scope="session")

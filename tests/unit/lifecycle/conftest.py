@@ -20,7 +20,7 @@ import duckdb
 import pytest
 import sqlalchemy as sa
 
-from tests.parts import ROOT, Postgres
+from tests.parts import ROOT, Postgres, new_registry
 from wellhead import connections
 from wellhead.catalog import resolve
 from wellhead.catalog.verify import VerifiedRelease
@@ -206,11 +206,10 @@ class _Started:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A connection of the generator on a fresh SQLite registry."""
     (tmp_path / "wellhead.yaml").write_text("commit: {max_s: 600}\nrun: {silence_s: 20, idle_attempts: 2}\n")
-    shutil.copy(empty_registry, tmp_path / "registry.db")
-    database = Database.open(f"sqlite:///{tmp_path}/registry.db")
+    database = Database.open(new_registry(tmp_path / "registry.db"))
     yield from _world(tmp_path, monkeypatch, database)
 
 

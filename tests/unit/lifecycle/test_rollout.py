@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
+from tests.parts import new_registry
 from wellhead import documents
 from wellhead.catalog.channels import Guard, Rollout
 from wellhead.catalog.policy import Policy
@@ -47,8 +48,7 @@ class Catalog:
     """A registry with releases and connections, as runs would have left it."""
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database.open(f"sqlite:///{folder}/registry.db")
-        self.database.migrate()
+        self.database = Database.open(new_registry(folder / "registry.db"))
         self.clock = Clock()
         self.ran = 0
         self.settings = Settings(root=folder)

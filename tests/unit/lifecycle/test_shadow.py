@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 import pytest
 
 import wellhead_sdk as sdk
+from tests.parts import new_registry
 from tests.unit.lifecycle.conftest import MANIFEST, World
 from tests.unit.lifecycle.test_upgrade import COMMUNITY, policy
 from wellhead.catalog import policy as governing
 from wellhead.catalog.resolve import Decision
+from wellhead.clock import Clock
 from wellhead.compat import surface
 from wellhead.compat.readings import MASKED
 from wellhead.connections import ConnectionFile
@@ -38,6 +40,7 @@ from wellhead.lifecycle.shadow import DIFFERENT, READ_ONCE, UNREADABLE, Shadow
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.manifest.model import Manifest
 from wellhead.registry import channels, connections, definitions, runs
+from wellhead.registry.database import Database
 from wellhead.registry.definitions import PlatformImage, Release
 from wellhead.session.client import Session
 from wellhead_generator.connector import Generator, Source
@@ -125,6 +128,14 @@ class Pair:
             return [(run.kind, run.status, run.version) for run in reversed(runs.latest(tx)) if run.kind == "probe"]
 
 
+class Migrated(Database):
+    """What a half finds where it asks for a new registry: the same tables, copied."""
+
+    @classmethod
+    def open(cls, url: str, password: str | None = None, *, clock: Clock | None = None) -> Database:
+        return Database.open(new_registry(Path(url.removeprefix("sqlite:///"))), password, clock=clock)
+
+
 @pytest.fixture
 def pair(world: World, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A connection that nothing has read, on SQLite."""
@@ -142,6 +153,7 @@ def _pair(world: World, monkeypatch: pytest.MonkeyPatch) -> Pair:
         return world.plan(file, platform, version, made.manifests[version])
 
     monkeypatch.setattr("wellhead.lifecycle.plan.at", at)
+    monkeypatch.setattr("wellhead.lifecycle.shadow.Database", Migrated)
     return made
 
 

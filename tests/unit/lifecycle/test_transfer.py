@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.stores import releases
+from tests.parts import new_registry
 from wellhead.catalog import keys, trust
 from wellhead.catalog.keys import PrivateKey
 from wellhead.clock import SystemClock
@@ -36,9 +37,8 @@ def host(folder: Path, public: keys.PublicKey, scope: ExitStack) -> Host:
     folder.mkdir()
     trust.add(folder / "trust.yaml", "dev", public, "tests")
     clock = SystemClock()
-    database = Database.open(f"sqlite:///{folder}/registry.db", None, clock=clock)
+    database = Database.open(new_registry(folder / "registry.db"), None, clock=clock)
     scope.callback(database.close)
-    database.migrate()
     store, trusted = Layout.create(folder / "store"), trust.load(folder / "trust.yaml")
     return Host(
         settings=Settings(root=folder),

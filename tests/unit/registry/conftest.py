@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Protocol
 import pytest
 import sqlalchemy as sa
 
+from tests.parts import new_registry
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.registry import connections
 from wellhead.registry.database import Database
@@ -43,15 +43,12 @@ def postgres_url(postgres: Server) -> str:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty, migrated registry of each kind."""
-    url = {"sqlite": lambda: _copied(request, tmp_path), "postgresql": lambda: _emptied(request)}[request.param]()
+    url = {"sqlite": lambda: new_registry(tmp_path / "registry.db"), "postgresql": lambda: _emptied(request)}[
+        request.param
+    ]()
     opened = Database.open(url)
     yield opened
     opened.close()
-
-
-def _copied(request: pytest.FixtureRequest, folder: Path) -> str:
-    shutil.copy(request.getfixturevalue("empty_registry"), folder / "registry.db")
-    return f"sqlite:///{folder}/registry.db"
 
 
 def _emptied(request: pytest.FixtureRequest) -> str:
@@ -71,9 +68,9 @@ def onboarded(database: Database) -> Database:
 
 
 @pytest.fixture
-def onboarded_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def onboarded_sqlite(tmp_path: Path) -> Iterator[Database]:
     """The same on SQLite alone, which keeps whatever text it is given."""
-    opened = Database.open(_copied(request, tmp_path))
+    opened = Database.open(new_registry(tmp_path / "registry.db"))
     yield _onboarded(opened)
     opened.close()
 
