@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import FIXTURES, Outcome, Project
+from tests.project import FIXTURES, Outcome, Project, Warm
 from wellhead.ids import ConnectorId, Digest
 from wellhead.registry import definitions
 from wellhead.registry.database import Database
@@ -21,7 +21,7 @@ CDN = {"network": {"egress": [{"host": "cdn.example.com"}]}}
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose registry knows 1.0.0, 1.1.0 with a way out, and 1.2.0, which was yanked."""
-    project = Project(tmp_path_factory.mktemp("project"))
+    project = Warm(tmp_path_factory.mktemp("project"))
     project.must("init")
     database = Database.open(f"sqlite:///{project.root}/.wellhead/registry.db")
     with database.transaction() as tx:
@@ -109,7 +109,7 @@ def test_a_manifest_that_is_not_sound_is_mended_before_it_is_compared(project: P
 @pytest.mark.real
 def test_a_step_that_is_too_small_is_not_published(project: Project, tmp_path: Path) -> None:
     YAML().dump(manifest("1.0.1", **CDN), tmp_path / "manifest.yaml")
-    outcome = project.call("publish", tmp_path)
+    outcome = Project(project.root).call("publish", tmp_path)
     assert outcome.exit_code == 78
     assert "WH-CMP-001" in outcome.stderr
     assert "reaches cdn.example.com:443: minor since 1.0.0" in outcome.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import FIXTURES, Project
+from tests.project import FIXTURES, Project, Warm
 from wellhead.ids import ConnectorId, Digest
 from wellhead.registry import channels, definitions
 from wellhead.registry.database import Database
@@ -38,10 +38,10 @@ def schema(name: str) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "required": [name], "properties": properties}
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose registry knows 1.0.0 and 1.1.0, which calls a parameter otherwise."""
-    project = Project(tmp_path)
+    project = Warm(tmp_path_factory.mktemp("project"))
     project.must("init")
     database = Database.open(f"sqlite:///{project.root}/.wellhead/registry.db")
     manifests = {
@@ -62,6 +62,12 @@ def project(tmp_path: Path) -> Project:
     (project.root / "connections").mkdir(exist_ok=True)
     (project.root / "connections" / "orders.yaml").write_text(FILE)
     return project
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path) -> Project:
+    """A copy of it."""
+    return made.copy(tmp_path)
 
 
 def text(project: Project) -> str:

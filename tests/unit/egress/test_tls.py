@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from wellhead.egress import tls
 
 
+@functools.cache
 def hello(name: str | None) -> bytes:
     """What OpenSSL sends first."""
     context = ssl.create_default_context()

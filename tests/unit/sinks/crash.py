@@ -7,6 +7,7 @@ same work again, the first of them killed half as far. The registry is a file th
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -125,8 +126,9 @@ def names(folder: Path) -> list[str]:
 
 def main(root: Path) -> None:
     """Kill at every step there is."""
-    # Arrow looks for pandas at its first value, which takes longer than all the rest: once here, not in every child.
+    # Arrow looks for pandas at its first value, and its files are a slow import: once here, not in every child.
     pa.scalar(1)
+    importlib.import_module("wellhead.sinks.parquet_file")
     os.fsync = counted(os.fsync)
     os.unlink = counted(os.unlink)
     segments.rename = counted(segments.rename)
