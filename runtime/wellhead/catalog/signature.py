@@ -177,6 +177,7 @@ def opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
         match json.loads(envelope):
             case {"payload": str(payload), "payloadType": str(kind), "signatures": [*signatures]}:
                 raw = [base64.b64decode(signature["sig"], validate=True) for signature in signatures]
+                kind.encode()
                 return kind, base64.b64decode(payload, validate=True), raw
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as exc:
         raise _malformed("it cannot be decoded") from exc
@@ -186,7 +187,7 @@ def opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
 def _statement(payload: bytes) -> Statement:
     try:
         return _read(json.loads(payload))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise _malformed("its statement lacks fields") from exc
 
 

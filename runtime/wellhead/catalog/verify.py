@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,8 +135,7 @@ def verify_release(
         envelope = _envelope(store, connector, index_digest)
         statement, key_ids = signature.verify(envelope, rule, trust.clock.now())
         _require_same(statement, connector, version, index_digest)
-    index = shelf.document(index_digest, "the release index")
-    children = [layout.descriptor(child) for child in _list(index.get("manifests"))]
+    children = layout.read(shelf, index_digest, "the release index").manifests
     images = _images(shelf, connector, children, rule)
     if statement is not None:
         _require_signed(images, statement)
@@ -150,9 +148,12 @@ def verify_release(
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What a verified release holds, as far as it says: ``bill`` is its SBOM, ``lowest`` the base layer by platform."""
+    """What a verified release holds, as far as it says.
 
-    bill: Mapping[str, Any]
+    ``components`` are as its SBOM lists them, ``lowest`` is the base layer by platform.
+    """
+
+    components: Sequence[Mapping[str, Any]]
     made: provenance.Provenance | None
     lowest: Mapping[str, Digest]
     layer_bytes: Mapping[str, int]
@@ -165,18 +166,19 @@ def inside(store: Store, release: VerifiedRelease) -> Inside:
         RefusedError: something of it is missing, changed or mislabelled in the store.
     """
     shelf = store.shelf(release.connector)
-    children = layout.children(shelf.document(release.index_digest, "the release index"))
+    children = layout.read(shelf, release.index_digest, "the release index").manifests
     roles = {child.annotations.get(layout.ROLE_ANNOTATION) for child in children}
-    bill: Mapping[str, Any] = {}
+    components: tuple[Mapping[str, Any], ...] = ()
     made = None
     if sbom.ROLE in roles:
         bill = layout.parsed(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM), "the sbom")
+        components = sbom.components(bill, f"the sbom of {release.connector} {release.version}")
     if provenance.ROLE in roles:
         written = read_part(shelf, children, provenance.ROLE, provenance.MEDIA_TYPE, NO_PROVENANCE)
         made = provenance.read(written)
     layers = {platform: layout.image(shelf, release.index_digest, platform).layers for platform in release.images}
     return Inside(
-        bill,
+        components,
         made,
         {platform: found[0].digest for platform, found in layers.items() if found},
         {platform: sum(item.size for item in found) for platform, found in layers.items()},
@@ -205,8 +207,7 @@ def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> byt
             hint="publish it with a key that trust.yaml names, or restore the store",
         )
     shelf = store.shelf(connector)
-    document = _document(shelf, found, "the signature's manifest")
-    layers = [layout.descriptor(item) for item in _list(document.get("layers"))]
+    layers = _parts(shelf, found, "the signature's manifest").layers
     if len(layers) != 1:
         raise RefusedError(
             f"the signature's manifest {found.digest} has {counted(len(layers), 'envelope')}",
@@ -239,17 +240,19 @@ def _images(
     for child in children:
         if child.platform is None:
             continue
-        document = _document(shelf, child, f"the image manifest of {child.platform}")
-        config = layout.descriptor(document.get("config"))
-        described = _document(shelf, config, f"the image config of {child.platform}", layout.CONFIG)
+        what = f"the image manifest of {child.platform}"
+        made = _parts(shelf, child, what)
+        if made.config is None:
+            raise layout.wrong_form(f"{what} ({child.digest})", "config", "is missing")
+        described = _document(shelf, made.config, f"the image config of {child.platform}", layout.CONFIG)
         settings = described.get("config")
         named = f"the image of {connector} for {child.platform}"
         require_sealed(settings if isinstance(settings, dict) else {}, named)
         if rule.base_images:
-            _require_base(document, described, rule, named)
+            _require_base(made.layers, described, rule, named)
         if child.platform in images:
             raise _other_image(f"it has two for {child.platform}")
-        images[child.platform] = ImageDigests(child.digest, config.digest)
+        images[child.platform] = ImageDigests(child.digest, made.config.digest)
     return images
 
 
@@ -264,10 +267,12 @@ def _require_signed(images: Mapping[str, ImageDigests], statement: Statement) ->
             raise _other_image(f"its image config for {platform} is {found.config}, signed was {signed.config}")
 
 
-def _require_base(manifest: Mapping[str, Any], config: Mapping[str, Any], rule: Rule, named: str) -> None:
-    lowest = [layout.descriptor(item).digest for item in _list(manifest.get("layers"))[:1]]
-    rootfs = config.get("rootfs")
-    unpacked = _list(rootfs.get("diff_ids"))[:1] if isinstance(rootfs, dict) else []
+def _require_base(layers: Sequence[layout.Descriptor], config: Mapping[str, Any], rule: Rule, named: str) -> None:
+    lowest = [item.digest for item in layers[:1]]
+    rootfs = config.get("rootfs") or {}
+    if not isinstance(rootfs, dict):
+        raise layout.wrong_form(f"the config of {named}", "rootfs", "is no object")
+    unpacked = layout.items(rootfs, "diff_ids", f"the config of {named}")[:1]
     if not rule.base_images.intersection(str(digest) for digest in (*lowest, *unpacked)):
         raise RefusedError(
             f"{named} stands on {' '.join(lowest) or 'nothing'}, which is no base image trust.yaml allows",
@@ -287,7 +292,7 @@ def _require_evidence(
 ) -> None:
     """Refuse a release without what its rule requires, or with what is about something else."""
     if "sbom" in rule.require:
-        described = _parts(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM))
+        described = _component(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM))
         if (described.get("name"), described.get("version")) != (connector, version):
             raise RefusedError(
                 f"the release's SBOM is of {described.get('name')} {described.get('version')}",
@@ -331,25 +336,23 @@ def read_part(shelf: Shelf, children: Sequence[layout.Descriptor], role: str, me
             code=missing,
             hint="publish a version that was built with `wellhead build` or `publish` of this version",
         )
-    layers = _list(_document(shelf, found[0], f"the {role}'s artifact").get("layers"))
+    layers = _parts(shelf, found[0], f"the {role}'s artifact").layers
     if len(layers) != 1:
         raise RefusedError(
             f"the {role}'s artifact holds {counted(len(layers), 'document')}",
             code=missing,
             hint="publish the release again",
         )
-    return _content(shelf, layout.descriptor(layers[0]), f"the {role}", media_type)
+    return _content(shelf, layers[0], f"the {role}", media_type)
 
 
-def _parts(content: bytes) -> dict[str, Any]:
+def _component(content: bytes) -> dict[str, Any]:
     """Return what a SBOM is about; empty where it does not say."""
-    try:
-        match json.loads(content):
-            case {"metadata": {"component": dict(described)}}:
-                return described
-    except (ValueError, RecursionError):
-        pass
-    return {}
+    match layout.parsed(content, "the sbom"):
+        case {"metadata": {"component": dict(described)}}:
+            return described
+        case _:
+            return {}
 
 
 def require_sealed(settings: Mapping[str, Any], what: str) -> None:
@@ -362,10 +365,11 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
     Raises:
         RefusedError: WH-CAT-035, naming the instruction and its value.
     """
-    volumes = settings.get("Volumes") or {}
+    volumes = settings.get("Volumes")
     wrong = []
     if volumes:
-        wrong.append(f"VOLUME {' '.join(sorted(volumes))}: a volume is a way to keep state")
+        named = sorted(map(str, volumes)) if isinstance(volumes, dict | list) else [str(volumes)]
+        wrong.append(f"VOLUME {' '.join(named)}: a volume is a way to keep state")
     if settings.get("Healthcheck"):
         wrong.append("HEALTHCHECK: the host asks for health over the session")
     if settings.get("OnBuild"):
@@ -389,8 +393,7 @@ def _manifest(
     found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
     if len(found) != 1:
         raise _other_manifest(f"there are {len(found)} in the index")
-    document = _document(shelf, found[0], "the connector manifest's artifact")
-    contents = {item.media_type: item for item in map(layout.descriptor, _list(document.get("layers")))}
+    contents = {item.media_type: item for item in _parts(shelf, found[0], "the connector manifest's artifact").layers}
     if set(contents) != {layout.CONNECTOR_MANIFEST, layout.CONNECTOR_YAML}:
         raise _other_manifest("its artifact has other contents")
     written = _content(shelf, contents[layout.CONNECTOR_YAML], "the connector manifest (manifest.yaml)")
@@ -407,11 +410,16 @@ def _manifest(
 
 def _document(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str = layout.MANIFEST) -> dict[str, Any]:
     """Return a JSON document that is just what its descriptor says."""
-    document = layout.parsed(_content(shelf, found, what, media_type), what)
+    document = layout.parsed(_content(shelf, found, what, media_type), f"{what} ({found.digest})")
     said = document.get("mediaType", media_type)
     if said != media_type:
         raise _mislabelled(what, f"calls itself {said}, not {media_type}")
     return document
+
+
+def _parts(shelf: Shelf, found: layout.Descriptor, what: str) -> layout.Parts:
+    """Return what a manifest is made of that is just what its descriptor says."""
+    return layout.parts(_document(shelf, found, what), f"{what} ({found.digest})")
 
 
 def _content(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str | None = None) -> bytes:
@@ -445,7 +453,3 @@ def _other_manifest(why: str) -> RefusedError:
         code=OTHER_MANIFEST,
         hint="find out who can write to the release store, then publish the release again",
     )
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

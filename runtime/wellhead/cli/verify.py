@@ -160,7 +160,7 @@ def _facts(release: VerifiedRelease, found: Inside) -> dict[str, Any]:
         "provenance": None
         if found.made is None
         else output.plain(found.made) | {"subjects": sorted(found.made.subjects)},
-        "components": found.bill.get("components", []),
+        "components": list(found.components),
         "streams": [
             {
                 "name": stream.name or stream.pattern,
@@ -219,5 +219,6 @@ def _tell(facts: dict[str, Any]) -> None:
 
 
 def _licences(part: dict[str, Any]) -> str:
-    said = [entry.get("expression") or entry["license"]["name"] for entry in part.get("licenses", [])]
+    entries = part.get("licenses") or ()
+    said = [entry["expression"] if "expression" in entry else entry["license"]["name"] for entry in entries]
     return ", ".join(said)

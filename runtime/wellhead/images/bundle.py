@@ -101,7 +101,8 @@ def unpack(file: Path, folder: Path) -> tuple[Layout, bytes]:
         raise _damaged(file, str(exc)) from exc
     if index is None or records is None:
         raise _damaged(file, f"it has no {'index.json' if index is None else RECORDS}")
-    for found in layout.children(layout.parsed(index, "the export's index.json")):
+    what = f"index.json of {file}"
+    for found in layout.parts(layout.parsed(index, what), what).manifests:
         name = found.annotations.get(layout.NAME_ANNOTATION)
         if name is not None:
             target.name(name, Descriptor(found.media_type, found.digest, found.size))

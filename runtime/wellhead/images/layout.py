@@ -27,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.errors import Code, ConfigurationError, Place, RefusedError
 from wellhead.ids import ConnectorId, Digest
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ _ABOUT = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
 #: An index of images is two deep; what is nested deeper was made to keep us busy.
 DEPTH = 4
 _CHUNK = 1024 * 1024
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UNKNOWN_PLATFORM = {"architecture": "unknown", "os": "unknown"}
 
 
@@ -97,30 +98,117 @@ class Descriptor:
         return written
 
 
-def descriptor(document: Any) -> Descriptor:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an index, a manifest or a list is made of and refers to; what it does not say is empty or None.
+
+    ``kind`` is what it says of itself that it is, or else what its config is.
+    """
+
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None
+    kind: str | None
+    annotations: Mapping[str, str]
+
+    @property
+    def children(self) -> tuple[Descriptor, ...]:
+        """Return what it is made of, in its order; what it refers to (``subject``) is no part of it."""
+        return (*([self.config] if self.config is not None else []), *self.layers, *self.manifests)
+
+
+def read(shelf: Shelf, digest: Digest, what: str) -> Parts:
+    """Return what a document on a shelf is made of; raises as `Shelf.document` and `parts`."""
+    return parts(shelf.document(digest, what), f"{what} ({digest})")
+
+
+def parts(document: Mapping[str, Any], what: str) -> Parts:
+    """Take a document apart; null counts as absent, as some registries write an empty list.
+
+    Args:
+        document: as `parsed` returned it.
+        what: how the message names it, with its digest or address.
+
+    Raises:
+        RefusedError: WH-IMG-014, naming the field that is of another form.
+    """
+    config, subject = (_optional(document, field, what) for field in ("config", "subject"))
+    layers, manifests = (_descriptors(document, field, what) for field in ("layers", "manifests"))
+    kind = document.get("artifactType")
+    if kind is not None and not isinstance(kind, str):
+        raise wrong_form(what, "artifactType", "is no text")
+    annotations = _texts(document.get("annotations"), what, "annotations")
+    return Parts(config, layers, manifests, subject, kind or (config.media_type if config else None), annotations)
+
+
+def items(document: Mapping[str, Any], field: str, what: str) -> list[Any]:
+    """Return a list a document holds, empty for null; raises as `parts`."""
+    found = document.get(field)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise wrong_form(what, field, "is no list")
+    return found
+
+
+def descriptor(document: Any, what: str, field: str) -> Descriptor:
     """Read a descriptor out of a parsed document.
+
+    Args:
+        document: what should be one.
+        what: how the message names the document it stands in.
+        field: where it stands there.
 
     Raises:
         RefusedError: WH-IMG-014, it has not the form of one.
     """
     match document:
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)} if (
-            _DIGEST.fullmatch(digest) and size >= 0
+            _DIGEST.fullmatch(digest) and size >= 0 and not isinstance(size, bool)
         ):
             pass
         case _:
-            raise RefusedError(
-                "a descriptor in the release store has the wrong form",
-                code=BAD_DOCUMENT,
-                hint="publish the release again",
-            )
-    annotations = document.get("annotations")
+            raise wrong_form(what, field, "is no descriptor: it needs mediaType, digest and size")
+    annotations = _texts(document.get("annotations"), what, f"{field}.annotations")
     platform = document.get("platform")
     named = None
-    if isinstance(platform, dict) and platform != _UNKNOWN_PLATFORM:
-        named = f"{platform.get('os')}/{platform.get('architecture')}"
-    labels = annotations if isinstance(annotations, dict) else {}
-    return Descriptor(media_type, Digest(digest), size, named, {str(key): str(value) for key, value in labels.items()})
+    if platform is not None and platform != _UNKNOWN_PLATFORM:
+        match platform:
+            case {"os": str(system), "architecture": str(architecture)} if "/" not in system + architecture:
+                named = f"{system}/{architecture}"
+            case _:
+                raise wrong_form(what, f"{field}.platform", "does not name os and architecture")
+    return Descriptor(media_type, Digest(digest), size, named, annotations)
+
+
+def _descriptors(document: Mapping[str, Any], field: str, what: str) -> tuple[Descriptor, ...]:
+    found = enumerate(items(document, field, what))
+    return tuple(descriptor(item, what, f"{field}[{number}]") for number, item in found)
+
+
+def _optional(document: Mapping[str, Any], field: str, what: str) -> Descriptor | None:
+    found = document.get(field)
+    return None if found is None else descriptor(found, what, field)
+
+
+def _texts(found: Any, what: str, field: str) -> Mapping[str, str]:
+    """Return annotations: an object that holds nothing but text."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise wrong_form(what, field, "is no object of texts")
+    return found
+
+
+def wrong_form(what: str, field: str, why: str) -> RefusedError:
+    """Return the refusal of a document one field of which has not the form it must have."""
+    return RefusedError(
+        f"{what} has the wrong form: {field} {why}",
+        code=BAD_DOCUMENT,
+        hint="publish the release again; if it stays so, find out who else writes to the store",
+        place=Place(field=field),
+    )
 
 
 def name_of(connector: ConnectorId, tag: str) -> str:
@@ -171,25 +259,17 @@ def taken(name: str, known: Digest, new: Digest, where: str) -> RefusedError:
     )
 
 
-def children(document: Mapping[str, Any]) -> tuple[Descriptor, ...]:
-    """Return what an index or a manifest is made of, in its order; what it refers to (``subject``) is no part of it."""
-    config = document.get("config")
-    listed = [*([config] if config is not None else []), *_list(document.get("layers"))]
-    return tuple(descriptor(item) for item in [*listed, *_list(document.get("manifests"))])
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def parsed(content: bytes, what: str) -> dict[str, Any]:
     """Return a JSON document.
 
     Raises:
-        RefusedError: WH-IMG-014, it is no object.
+        RefusedError: WH-IMG-014, it is no object, or holds half a character.
     """
     try:
         document = json.loads(content)
+        if _SURROGATE.search(content):
+            # Escaped, half a character can be read, but neither printed nor written again.
+            canonical(document)
     except (ValueError, RecursionError) as exc:
         raise RefusedError(f"{what} is not JSON", code=BAD_DOCUMENT, hint="publish the release again") from exc
     if not isinstance(document, dict):
@@ -198,25 +278,29 @@ def parsed(content: bytes, what: str) -> dict[str, Any]:
 
 
 def with_referrer(
-    listed: Mapping[str, Any] | None, found: Descriptor, document: Mapping[str, Any], replaced: Digest | None
+    before: Mapping[str, Any] | None, what: str, found: Descriptor, made: Parts, replaced: Digest | None
 ) -> bytes:
     """Return the list of what refers to a document, with ``found`` in it and ``replaced`` not.
 
     Source: OCI distribution specification 1.1, "Referrers Tag Schema".
+
+    Args:
+        before: the list as it is; its entries are kept as others wrote them.
+        what: how a message names that list.
+        found: what refers to the document.
+        made: what ``found`` is made of.
+        replaced: what it takes the place of.
+
+    Raises:
+        RefusedError: WH-IMG-014, the list has the wrong form.
     """
-    entry = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
-    kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
-    entry |= {"artifactType": kind} if kind else {}
-    entry |= {"annotations": document["annotations"]} if document.get("annotations") else {}
+    entry: dict[str, Any] = {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+    entry |= {"artifactType": made.kind} if made.kind else {}
+    entry |= {"annotations": made.annotations} if made.annotations else {}
     gone = {found.digest, replaced}
-    kept = [item for item in _list((listed or {}).get("manifests")) if descriptor(item).digest not in gone]
+    known = zip(items(before or {}, "manifests", what), parts(before or {}, what).manifests, strict=True)
+    kept = [written for written, item in known if item.digest not in gone]
     return canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [*kept, entry]})
-
-
-def subject_of(document: Mapping[str, Any]) -> Descriptor | None:
-    """Return what a document says it refers to; None if nothing."""
-    subject = document.get("subject")
-    return None if subject is None else descriptor(subject)
 
 
 def canonical(document: Any) -> bytes:
@@ -345,7 +429,7 @@ class Layout:
 
     def document(self, digest: Digest, what: str) -> dict[str, Any]:
         """Return a JSON document, checked against its digest; raises like `get`, and WH-IMG-014 if it is no object."""
-        return parsed(self.get(digest, what), what)
+        return parsed(self.get(digest, what), f"{what} ({digest})")
 
     def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
         """Yield a blob's bytes; the last chunk is given away only after the whole was found to be what it should be.
@@ -367,18 +451,18 @@ class Layout:
             RefusedError: WH-IMG-016, a version's name means something else already.
         """
         connector, tag = split(name)
-        document = self.document(found.digest, name)
-        subject = subject_of(document)
+        made = read(self, found.digest, name)
         with self._locked():
             named = self._names()
             known = named.get(name)
             if known is not None and known.digest != found.digest and is_version(tag):
                 raise taken(name, known.digest, found.digest, self.where)
             meant = {name: found}
-            if subject is not None:
-                listed = f"{connector}:{about(subject.digest)}"
-                before = self._listed(named.get(listed))
-                list_of_all = with_referrer(before, found, document, known.digest if known else None)
+            if made.subject is not None:
+                listed = f"{connector}:{about(made.subject.digest)}"
+                before = named.get(listed)
+                document = None if before is None else self.document(before.digest, listed)
+                list_of_all = with_referrer(document, listed, found, made, known.digest if known else None)
                 meant[listed] = self.put(list_of_all, INDEX)
             for key, item in meant.items():
                 named[key] = Descriptor(item.media_type, item.digest, item.size, None, {NAME_ANNOTATION: key})
@@ -394,8 +478,9 @@ class Layout:
 
     def referrers(self, connector: ConnectorId, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what says of itself that it refers to ``digest``."""
-        listed = self._listed(self.named(f"{connector}:{about(digest)}"))
-        return () if listed is None else children(listed)
+        name = f"{connector}:{about(digest)}"
+        found = self.named(name)
+        return () if found is None else read(self, found.digest, name).manifests
 
     def drop(
         self, connector: ConnectorId, releases: Mapping[str, Digest], written_before: datetime
@@ -501,7 +586,7 @@ class Layout:
         for digest in indexes:
             found.add(digest.removeprefix("sha256:"))
             if self._blob(digest).exists():
-                listed = children(self.document(digest, "a release index"))
+                listed = read(self, digest, "a release index").children
                 found |= {child.digest.removeprefix("sha256:") for child in listed}
         return found
 
@@ -510,28 +595,28 @@ class Layout:
             return
         found.add(item.digest)
         if item.media_type in (INDEX, MANIFEST) and depth <= DEPTH and subject_hash(split(name)[1]) is None:
-            for child in children(self.document(item.digest, f"document {item.digest} of {name}")):
+            for child in read(self, item.digest, f"a document of {name}").children:
                 self._reach(child, name, found, depth + 1)
         elif item.media_type == MANIFEST:
-            found.update(child.digest for child in children(self.document(item.digest, name)))
+            found.update(child.digest for child in read(self, item.digest, name).children)
 
     def _write_names(self, named: Mapping[str, Descriptor]) -> None:
         manifests = [named[key].document() for key in sorted(named)]
         content = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
         _replace(self.path / "index.json", content)
 
-    def _listed(self, found: Descriptor | None) -> dict[str, Any] | None:
-        return None if found is None else self.document(found.digest, "the list of what refers to a release")
-
     def _names(self) -> dict[str, Descriptor]:
+        file = self.path / "index.json"
         try:
-            index = json.loads((self.path / "index.json").read_bytes())
-            manifests = list(index["manifests"])
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+            content = file.read_bytes()
+        except OSError as exc:
             raise RefusedError(
-                f"{self.path / 'index.json'} cannot be read", code=BAD_DOCUMENT, hint="restore it, or publish again"
+                f"{file} cannot be read: {exc.strerror}", code=BAD_DOCUMENT, hint="restore it, or publish again"
             ) from exc
-        found = [descriptor(document) for document in manifests]
+        index = parsed(content, str(file))
+        if "manifests" not in index:
+            raise wrong_form(str(file), "manifests", "is missing")
+        found = parts(index, str(file)).manifests
         return {item.annotations[NAME_ANNOTATION]: item for item in found if NAME_ANNOTATION in item.annotations}
 
     def _blob(self, digest: Digest) -> Path:
@@ -620,17 +705,14 @@ def image(layout: Shelf, index_digest: Digest, platform: str) -> Image:
         RefusedError: something is missing, changed or of the wrong form (WH-IMG-01x).
         ConfigurationError: WH-IMG-015, the release has no image for it.
     """
-    offered = children(layout.document(index_digest, "the release index"))
+    offered = read(layout, index_digest, "the release index").children
     for child in offered:
         if child.platform == platform and child.media_type == MANIFEST:
-            document = layout.document(child.digest, f"the image manifest of {platform}")
-            layers = document.get("layers")
-            return Image(
-                platform,
-                child,
-                descriptor(document.get("config")),
-                tuple(descriptor(item) for item in layers) if isinstance(layers, list) else (),
-            )
+            what = f"the image manifest of {platform}"
+            made = read(layout, child.digest, what)
+            if made.config is None:
+                raise wrong_form(f"{what} ({child.digest})", "config", "is missing")
+            return Image(platform, child, made.config, made.layers)
     platforms = ", ".join(sorted(child.platform for child in offered if child.platform)) or "none"
     raise ConfigurationError(
         f"release {index_digest} has no image for {platform} (it has: {platforms})",
@@ -662,8 +744,11 @@ def engine_tar(layout: Shelf, index_digest: Digest, platform: str, *, top_only: 
     }
     for name, content in documents.items():
         yield _header(name, len(content)) + content + _padding(len(content))
-    below = {item.digest for item in found.layers} - {found.layers[-1].digest} if top_only else set()
+    below = {item.digest for item in found.layers} - {item.digest for item in found.layers[-1:]} if top_only else set()
     for item in blobs.values():
+        if item.size > MAX_LAYER_BYTES:
+            # More than the header of a tar can say.
+            raise too_large(f"blob {item.digest}", MAX_LAYER_BYTES)
         chunks = layout.chunks(item, f"blob {item.digest}")
         if item.digest in below:
             for _ in chunks:

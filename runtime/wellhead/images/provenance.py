@@ -8,12 +8,12 @@ Source: slsa.dev/spec/v1.0/provenance.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wellhead.errors import Code, RefusedError
+from wellhead.images import layout
 from wellhead.images.layout import ImageDigests
 
 BAD_PROVENANCE = Code("WH-IMG-032", "A release's provenance has the wrong form.")
@@ -76,10 +76,10 @@ def read(content: bytes) -> Provenance:
     """Read a statement.
 
     Raises:
-        RefusedError: WH-IMG-032, it is of another form.
+        RefusedError: it is no JSON object (WH-IMG-014), or of another form (WH-IMG-032).
     """
     try:
-        match json.loads(content):
+        match layout.parsed(content, "the release's provenance"):
             case {
                 "_type": str(kind),
                 "subject": [*subjects],
@@ -95,7 +95,7 @@ def read(content: bytes) -> Provenance:
                     frozenset(f"sha256:{subject['digest']['sha256']}" for subject in subjects),
                     {str(item["name"]): str(item["digest"]["sha256"]) for item in materials},
                 )
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (KeyError, TypeError) as exc:
         raise _malformed("it cannot be read") from exc
     raise _malformed("it is of another kind")
 

@@ -10,11 +10,11 @@ again, for other tools; nothing of ours depends on it.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -125,10 +125,10 @@ class Registry:
                 raise layout.taken(name, now.digest if now else Digest("nothing"), found.digest, self.where)
         else:
             lists_itself = False
-        document = layout.parsed(content, name)
-        subject = layout.subject_of(document)
-        if subject is not None and not lists_itself:
-            shelf.list_referrer(subject.digest, found, document, known.digest if known else None)
+        what = f"{name} ({found.digest})"
+        made = layout.parts(layout.parsed(content, what), what)
+        if made.subject is not None and not lists_itself:
+            shelf.list_referrer(made.subject.digest, found, made, known.digest if known else None)
 
     def named(self, name: str) -> Descriptor | None:
         """Return what ``name`` means, as the registry says; its content is checked when it is read."""
@@ -191,7 +191,7 @@ class Registry:
         under = f"{self._prefix}/" if self._prefix else ""
         found = []
         for page in pages(self._transport, "/v2/_catalog?n=1000", ("registry:catalog:*",)):
-            for repository in _texts(page.get("repositories")):
+            for repository in page.texts("repositories"):
                 rest = repository.removeprefix(under)
                 if repository.startswith(under) and rest.count("/") == 1:
                     found.append(ConnectorId(rest))
@@ -262,7 +262,7 @@ class Repository:
 
     def document(self, digest: Digest, what: str) -> dict[str, Any]:
         """Return a JSON document; raises as `Shelf.document`."""
-        return layout.parsed(self.get(digest, what), what)
+        return layout.parsed(self.get(digest, what), f"{what} ({digest})")
 
     def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
         """Yield a blob's bytes, going on where a connection broke; raises as `Shelf.chunks`."""
@@ -280,9 +280,9 @@ class Repository:
         said = {
             "mediaType": headers.get("Content-Type", "").partition(";")[0].strip(),
             "digest": headers.get("Docker-Content-Digest"),
-            "size": int(headers["Content-Length"]) if headers.get("Content-Length", "").isdecimal() else None,
+            "size": transport.length(answer),
         }
-        return layout.descriptor(said)
+        return layout.descriptor(said, f"the answer to HEAD {transport.shown(answer.url)}", "its headers")
 
     def tag(self, reference: str, content: bytes, media_type: str) -> bool:
         """Put a manifest under a tag or its digest; say whether the registry itself lists what it refers to.
@@ -322,12 +322,12 @@ class Repository:
         """Return the digests of a release index and of the manifests it lists; of one that is gone only its own."""
         if not self.holds(Descriptor(INDEX, index, 0)):
             return {index}
-        return {index, *(child.digest for child in layout.children(self.document(index, "a release index")))}
+        return {index, *(child.digest for child in layout.read(self, index, "a release index").children)}
 
     def tags(self) -> list[str]:
         """Return every tag."""
         listed = pages(self._transport, f"/v2/{self._repository}/tags/list?n=1000", self._scopes())
-        return [tag for page in listed for tag in _texts(page.get("tags"))]
+        return [tag for page in listed for tag in page.texts("tags")]
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to ``digest``, by the referrers API or by the list under the fallback tag."""
@@ -337,30 +337,28 @@ class Repository:
         is_served = False
         for page in pages(self._transport, url, self._scopes()):
             is_served = True
-            found += layout.children(page)
+            found += page.entries
         if is_served:
             return tuple(found)
-        listed, _ = self._fallback(digest)
-        return () if listed is None else layout.children(listed)
+        return self._fallback(digest).entries
 
-    def list_referrer(
-        self, subject: Digest, found: Descriptor, document: dict[str, Any], replaced: Digest | None
-    ) -> None:
+    def list_referrer(self, subject: Digest, found: Descriptor, made: layout.Parts, replaced: Digest | None) -> None:
         """Add ``found`` to the list under the fallback tag, and look whether somebody wrote over it.
 
         Raises:
+            RefusedError: WH-IMG-014, the list has the wrong form.
             TransientError: WH-IMG-047.
         """
         for attempt in range(_LISTINGS):
-            listed, tag = self._fallback(subject)
-            content = layout.with_referrer(listed, found, document, replaced)
-            before = [] if listed is None else layout.children(listed)
-            if {item.digest for item in before} != {item.digest for item in layout.children(json.loads(content))}:
-                self.tag(tag, content, INDEX)
+            before = self._fallback(subject)
+            content = layout.with_referrer(before.document, before.what, found, made, replaced)
+            known = {item.digest for item in before.entries}
+            if found.digest not in known or (replaced != found.digest and replaced in known):
+                self.tag(layout.about(subject), content, INDEX)
                 # Whoever read the list before us writes within a few of his own requests.
                 self._pause(random.uniform(0.0, 0.05) * (1 + attempt))  # noqa: S311 - spreads writers only
-                listed, _ = self._fallback(subject)
-            if listed is not None and found.digest in {item.digest for item in layout.children(listed)}:
+                known = {item.digest for item in self._fallback(subject).entries}
+            if found.digest in known:
                 return
         raise TransientError(
             f"{self._repository}: others write the list of what refers to {subject} all the time",
@@ -368,15 +366,15 @@ class Repository:
             hint="publish again; our own signature is in its place, the list is for other tools",
         )
 
-    def _fallback(self, subject: Digest) -> tuple[dict[str, Any] | None, str]:
-        tag = layout.about(subject)
+    def _fallback(self, subject: Digest) -> _Listing:
+        """Return the list under the fallback tag; an empty one where there is none."""
         what = f"the list of what refers to {subject}"
         for _ in range(_LISTINGS):
-            known = self.tagged(tag)
+            known = self.tagged(layout.about(subject))
             if known is None:
-                return None, tag
+                return _Listing(None, what)
             try:
-                return self.document(known.digest, what), tag
+                return _Listing(self.document(known.digest, what), f"{what} ({known.digest})")
             except RefusedError as error:
                 # Registries that drop what a moved tag meant: look where it points now.
                 if error.code != layout.NO_BLOB:
@@ -478,7 +476,32 @@ class Repository:
         )
 
 
-def pages(sender: Transport, url: str, scopes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A list a registry keeps, or a page of one: ``document`` is None where it has none, ``what`` names it."""
+
+    document: dict[str, Any] | None
+    what: str
+
+    @property
+    def entries(self) -> tuple[Descriptor, ...]:
+        """Return the descriptors it lists; raises as `layout.parts`."""
+        return layout.parts(self.document or {}, self.what).manifests
+
+    def texts(self, field: str) -> list[str]:
+        """Return the names it lists.
+
+        Raises:
+            RefusedError: WH-IMG-014, it lists something else.
+        """
+        found = layout.items(self.document or {}, field, self.what)
+        for number, item in enumerate(found):
+            if not isinstance(item, str):
+                raise layout.wrong_form(self.what, f"{field}[{number}]", "is no text")
+        return found
+
+
+def pages(sender: Transport, url: str, scopes: tuple[str, ...]) -> Iterator[_Listing]:
     """Yield the pages of a listing; nothing where the registry has none."""
     for _ in range(_PAGES):
         answer = sender.send("GET", url, scopes, headers={"Accept": f"{INDEX}, application/json"})
@@ -486,9 +509,10 @@ def pages(sender: Transport, url: str, scopes: tuple[str, ...]) -> Iterator[dict
             answer.close()
             return
         content = transport.content(answer, "GET", url)
+        what = f"the listing {transport.shown(answer.url)}"
         if content is None:
-            raise layout.too_large(f"the listing {transport.shown(answer.url)}", layout.MAX_DOCUMENT_BYTES)
-        yield layout.parsed(content, f"the listing {transport.shown(answer.url)}")
+            raise layout.too_large(what, layout.MAX_DOCUMENT_BYTES)
+        yield _Listing(layout.parsed(content, what), what)
         following = answer.links.get("next", {}).get("url")
         if not following:
             return
@@ -506,7 +530,3 @@ def _parts(chunks: Any) -> Iterator[bytes]:
             del held[:PART_BYTES]
     if held:
         yield bytes(held)
-
-
-def _texts(listed: Any) -> list[str]:
-    return [item for item in listed if isinstance(item, str)] if isinstance(listed, list) else []

@@ -50,18 +50,15 @@ def take(
                 file.write(chunk)
         try:
             return _taken(archive, loaded, Path(folder), out, builder)
-        except (tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+        except (tarfile.TarError, ValueError, KeyError, RecursionError) as exc:
             raise _not_an_image(str(exc)) from exc
 
 
 def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf, builder: str) -> Built:
     with tarfile.open(archive) as tar:
-        images = json.loads(_member(tar, "manifest.json"))
-        if len(images) != 1:
-            raise _not_an_image(f"it holds {counted(len(images), 'image')}")
-        config = _member(tar, images[0]["Config"])
-        described: dict[str, Any] = json.loads(config)
-        platform = f"{described['os']}/{described['architecture']}"
+        named, names = _image(json.loads(_member(tar, "manifest.json")))
+        config = _member(tar, named)
+        platform, diff_ids = _described(json.loads(config))
         if platform not in loaded.manifest.runtime.platforms:
             raise ConfigurationError(
                 f"the image is for {platform}, and the manifest allows {', '.join(loaded.manifest.runtime.platforms)}",
@@ -69,8 +66,6 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
                 hint="add the platform to runtime.platforms, or build the image for another one",
                 place=loaded.document.place(("runtime", "platforms")),
             )
-        diff_ids = described["rootfs"]["diff_ids"]
-        names = images[0]["Layers"]
         if len(diff_ids) != len(names):
             raise _not_an_image(f"its config names {counted(len(diff_ids), 'layer')}, and there are {len(names)}")
         packed: list[layer.Packed] = []
@@ -80,7 +75,7 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
             with inside.open("rb") as file:
                 done = layer.pack(file, folder / f"{number}.tar.gz")
             if done.diff_id != diff_id:
-                raise _not_an_image(f"layer {number + 1} is {done.diff_id}, and its config says {diff_id}")
+                raise _not_an_image(f"layer {number + 1} is {done.diff_id}, and its config says {diff_id!r}")
             insides.append(inside)
             packed.append(done)
         making = provenance.Making(
@@ -91,6 +86,30 @@ def _taken(archive: Path, loaded: LoadedManifest, folder: Path, out: store.Shelf
         )
         stack = build.Stack(packed, config)
         return build.assemble(loaded, {platform: stack}, sbom.of_layers(insides), making, out)
+
+
+def _image(listed: Any) -> tuple[str, list[str]]:
+    """Return the members that are the config and the layers of the one image manifest.json lists."""
+    match listed:
+        case [{"Config": str(config), "Layers": [*names]}] if all(isinstance(name, str) for name in names):
+            return config, names
+        case [_]:
+            raise _not_an_image("manifest.json does not name its Config and Layers")
+        case [*images]:
+            raise _not_an_image(f"it holds {counted(len(images), 'image')}")
+        case _:
+            raise _not_an_image("manifest.json is no list")
+
+
+def _described(config: Any) -> tuple[str, list[Any]]:
+    """Return the platform of an image, and the digests of its layers as they are unpacked."""
+    match config:
+        case {"os": str(system), "architecture": str(architecture), "rootfs": {"diff_ids": [*diff_ids]}} if (
+            system + architecture
+        ).isascii():
+            return f"{system}/{architecture}", diff_ids
+        case _:
+            raise _not_an_image("its config does not name os, architecture and rootfs.diff_ids")
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from wellhead.images import layout
 from wellhead.manifest.load import LoadedManifest
 
 #: What the child of a release index is called.
@@ -121,6 +122,34 @@ def document(loaded: LoadedManifest, components: Iterable[Component]) -> dict[st
         "metadata": {"component": described},
         "components": [_component(part) for part in sorted(set(components))],
     }
+
+
+def components(bill: Mapping[str, Any], what: str) -> tuple[Mapping[str, Any], ...]:
+    """Return what a list names, each with name and version and the licences it has.
+
+    Args:
+        bill: the document.
+        what: how the message names it.
+
+    Raises:
+        RefusedError: WH-IMG-014, a component has another form.
+    """
+    found = layout.items(bill, "components", what)
+    for number, part in enumerate(found):
+        field = f"components[{number}]"
+        match part:
+            case {"name": str(), "version": str()}:
+                for entry in layout.items(part, "licenses", f"{what}, {field}"):
+                    match entry:
+                        case {"expression": str()}:
+                            pass
+                        case {"license": {"name": str()}} if "expression" not in entry:
+                            pass
+                        case _:
+                            raise layout.wrong_form(what, f"{field}.licenses", "holds no expression and no name")
+            case _:
+                raise layout.wrong_form(what, field, "does not name a component and its version")
+    return tuple(found)
 
 
 def _component(part: Component) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def missing(shelf: Shelf, found: Descriptor, depth: int = 0) -> tuple[Descriptor
         return (found,)
     if found.media_type not in (layout.INDEX, layout.MANIFEST) or depth > layout.DEPTH:
         return ()
-    below = layout.children(shelf.document(found.digest, f"document {found.digest}"))
+    below = layout.read(shelf, found.digest, "a document").children
     return tuple(each for child in below for each in missing(shelf, child, depth + 1))
 
 
@@ -216,7 +216,8 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
             hint="publish the release again",
         )
     content = source.get(found.digest, f"document {found.digest}")
-    below = layout.children(layout.parsed(content, f"document {found.digest}"))
+    what = f"document {found.digest}"
+    below = layout.parts(layout.parsed(content, what), what).children
     moved = sum(_copy(source, target, child, done, depth + 1) for child in below)
     if not target.claims(found):
         target.put(content, found.media_type)
@@ -226,14 +227,14 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
 
 def _layers(shelf: Shelf, index: Descriptor) -> set[Digest]:
     """Return the digests of the layers of a release's images."""
-    images = [item for item in layout.children(shelf.document(index.digest, "the release index")) if item.platform]
-    documents = [shelf.document(item.digest, f"the image manifest of {item.platform}") for item in images]
-    return {item.digest for document in documents for item in layout.children(document)[1:]}
+    images = [item for item in layout.read(shelf, index.digest, "the release index").children if item.platform]
+    made = [layout.read(shelf, item.digest, f"the image manifest of {item.platform}") for item in images]
+    return {item.digest for one in made for item in one.layers}
 
 
 def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:
     """Return the hashes of a release's index and of the documents it lists: what can be signed of it."""
-    listed = layout.children(shelf.document(index.digest, "the release index"))
+    listed = layout.read(shelf, index.digest, "the release index").children
     return frozenset(item.digest.removeprefix("sha256:") for item in (index, *listed))
 
 

@@ -42,6 +42,8 @@ _ATTEMPTS = 5
 _PAUSE_S = 0.2
 #: A registry that asks for more is asked again by whoever calls us.
 _LONGEST_PAUSE_S = 30.0
+#: No registry's lasts as long.
+_LONGEST_TOKEN_S = 24 * 3600
 _REDIRECTS = 5
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -243,11 +245,13 @@ class Transport:
             raise _failing("GET", realm, answer, _retry_after(answer))
         document = _document(self._judged("GET", realm, answer), "GET", realm)
         token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str) or not token:
-            raise bad_answer("GET", realm, "no token")
-        lasts = document.get("expires_in")
+        # Anything else would not go through a header.
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+            raise bad_answer("GET", realm, "no token: token or access_token is no text, or missing")
+        said = document.get("expires_in")
+        lasts = min(said, _LONGEST_TOKEN_S) if isinstance(said, int) else 60
         # A tenth less, so that a token does not expire on its way.
-        self._tokens[scopes] = token, time.monotonic() + 0.9 * (lasts if isinstance(lasts, int) else 60)
+        self._tokens[scopes] = token, time.monotonic() + 0.9 * lasts
         return token
 
     def _judged(self, method: str, url: str, answer: requests.Response) -> requests.Response:
@@ -292,7 +296,7 @@ def content(answer: requests.Response, method: str, url: str, limit: int = MAX_D
         TransientError: WH-IMG-040, the connection broke.
     """
     with answer, told(method, url):
-        if int(answer.headers.get("Content-Length") or 0) > limit:
+        if (length(answer) or 0) > limit:
             return None
         gathered = bytearray()
         for chunk in answer.iter_content(64 * 1024):
@@ -300,6 +304,12 @@ def content(answer: requests.Response, method: str, url: str, limit: int = MAX_D
             if len(gathered) > limit:
                 return None
         return bytes(gathered)
+
+
+def length(answer: requests.Response) -> int | None:
+    """Return what an answer says its body has in bytes; None where it says nothing, or no number."""
+    said = answer.headers.get("Content-Length", "")
+    return int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
 
 
 @contextmanager
@@ -415,7 +425,7 @@ def _document(answer: requests.Response, method: str, url: str) -> dict[str, obj
     body = content(answer, method, url)
     try:
         document = json.loads(body or b"")
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise bad_answer(method, url, "what is not JSON") from exc
     if not isinstance(document, dict):
         raise bad_answer(method, url, "what is not an object")

@@ -343,9 +343,9 @@ def row_of(store: Store, release: VerifiedRelease, published_at: datetime) -> Re
 
 def _manifest(shelf: Shelf, release: VerifiedRelease) -> dict[str, Any]:
     """Return a verified release's manifest as it was published; the model would add what it left to defaults."""
-    index = layout.children(shelf.document(release.index_digest, "the release index"))
+    index = layout.read(shelf, release.index_digest, "the release index").children
     [artifact] = [child for child in index if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
-    contents = layout.children(shelf.document(artifact.digest, "the connector manifest's artifact"))
+    contents = layout.read(shelf, artifact.digest, "the connector manifest's artifact").children
     [written] = [item for item in contents if item.media_type == layout.CONNECTOR_MANIFEST]
     return shelf.document(written.digest, "the connector manifest (canonical JSON)")
 

@@ -82,8 +82,8 @@ class StoreSuite:
         """A document, a small blob, a large one."""
         index = release(opened, "1.0.0")
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.children(shelf.document(index.digest, "the index"))
-        config, packed = layout.children(shelf.document(image.digest, "the image"))
+        [image] = layout.read(shelf, index.digest, "the index").children
+        config, packed = layout.read(shelf, image.digest, "the image").children
         assert shelf.document(config.digest, "the config") == {"config": {}, "version": "1.0.0"}
         assert b"".join(shelf.chunks(packed, "the layer")) == b"layer bytes"
         assert all(shelf.holds(item) and shelf.claims(item) for item in (index, image, config, packed))
@@ -178,8 +178,8 @@ class StoreSuite:
         content = bytes(range(256)) * 8 * 1024 + b"end"
         index = release(opened, "1.0.0", (content,))
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.children(shelf.document(index.digest, "the index"))
-        _, packed = layout.children(shelf.document(image.digest, "the image"))
+        [image] = layout.read(shelf, index.digest, "the index").children
+        _, packed = layout.read(shelf, image.digest, "the image").children
         self.break_blob(packed)
         seen = bytearray()
         with pytest.raises(RefusedError) as caught:
@@ -191,8 +191,8 @@ class StoreSuite:
         """A config is as small as a document and is checked like one."""
         index = release(opened, "1.0.0")
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.children(shelf.document(index.digest, "the index"))
-        config, _ = layout.children(shelf.document(image.digest, "the image"))
+        [image] = layout.read(shelf, index.digest, "the index").children
+        config, _ = layout.read(shelf, image.digest, "the image").children
         self.break_blob(config)
         with pytest.raises(RefusedError) as caught:
             shelf.get(config.digest, "the config")

@@ -168,7 +168,7 @@ def test_the_bill_of_materials_names_debian_packages_and_licences(inputs: build.
     connector = copied(TINY, tmp_path / "tiny")
     shutil.copyfile(LOCK, connector / "requirements.lock")
     built = build.build(connector, inputs, store)
-    children = layout.children(store.document(built.index_digest, "index"))
+    children = layout.read(store, built.index_digest, "index").children
     bill = json.loads(verify.read_part(store, children, sbom.ROLE, sbom.MEDIA_TYPE, verify.NO_SBOM))
     listed = {part["name"]: part for part in bill["components"]}
     assert listed["libc6"]["purl"].startswith("pkg:deb/debian/libc6@2.36")

@@ -74,7 +74,7 @@ def _require_whole(opened: Store, connector: ConnectorId, version: str, digest: 
     assert [item.digest for item in opened.referrers(connector, digest)] == [envelope.digest]
     for signed in (digest, release.images["linux/amd64"].manifest):
         assert opened.named(f"{connector}:{layout.about(signed, '.sig')}") is not None
-    children = layout.children(shelf.document(digest, "the index"))
+    children = layout.read(shelf, digest, "the index").children
     [listed] = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "sbom"]
     [content] = shelf.document(listed.digest, "the SBOM's artifact")["layers"]
     described = shelf.document(content["digest"], "the SBOM")

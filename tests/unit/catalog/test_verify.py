@@ -22,7 +22,7 @@ PLATFORM = "linux/amd64"
 def documents(shop: Any, built: Any) -> dict[str, str]:
     """Return the digest of each small blob of a signed release by what it is."""
     index = shop.store.document(built.index_digest, "index")
-    children = [layout.descriptor(child) for child in index["manifests"]]
+    children = layout.parts(index, "the index").manifests
     (artifact,) = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
     contents = shop.store.document(artifact.digest, "artifact")["layers"]
     signed = shop.store.named(verify.signature_name(built.connector, built.index_digest))

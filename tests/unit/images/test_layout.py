@@ -255,7 +255,7 @@ def test_a_publisher_at_work_loses_nothing(store: Layout, tmp_path: Path) -> Non
 
 def test_a_store_that_lacks_a_document_is_not_swept(store: Layout) -> None:
     index = published(store, "1.0.0")
-    child = layout.children(store.document(index.digest, "it"))[0]
+    child = layout.read(store, index.digest, "it").children[0]
     layer = store.put(b"nobody needs it", layout.CONFIG)
     aged(store)
     blob(store, child.digest).unlink()
