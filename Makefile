@@ -87,7 +87,7 @@ test: venv ## Everything, on real parts; a missing part is a failure; what CI ru
 
 .PHONY: test-unit
 test-unit: venv ## Unit, architecture and contract tests: parallel, no Docker
-	@$(PYTEST) -n 2 -m '$(UNIT)'
+	@scripts/in-memory.sh $(PYTEST) -n 2 --dist worksteal -m '$(UNIT)'
 
 .PHONY: test-real
 test-real: venv ## What talks to a real Docker Engine, OpenBao and PostgreSQL

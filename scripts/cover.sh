@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 complete='*/wellhead/catalog/resolve.py,*/wellhead/egress/address.py,*/wellhead/egress/policy.py,*/wellhead/manifest/*.py,*/wellhead/session/*.py,*/wellhead/lifecycle/commit.py,*/wellhead_sdk/wire/codec.py'
 .venv/bin/coverage erase
-.venv/bin/coverage run -m pytest -n 2 -m 'not real and not chaos and not e2e'
+scripts/in-memory.sh .venv/bin/coverage run -m pytest -n 2 --dist worksteal -m 'not real and not chaos and not e2e'
 .venv/bin/coverage combine --quiet
 .venv/bin/coverage report --skip-covered --skip-empty --omit '*_pb2.py'
 echo "== complete:"

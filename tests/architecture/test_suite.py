@@ -34,8 +34,9 @@ def test_make_test_runs_every_slice() -> None:
     script = (ROOT / "scripts" / "test.sh").read_text()
     assert "for slice in check test-unit test-real test-chaos test-e2e; do" in script
     makefile = (ROOT / "Makefile").read_text()
+    start = r"@(?:scripts/in-memory\.sh )?\$\(PYTEST\)"
     for name, target in {"UNIT": "unit", "REAL": "real", "CHAOS": "chaos", "E2E": "e2e"}.items():
-        assert re.search(rf"^test-{target}: .*\n\t@\$\(PYTEST\) .*-m '\$\({name}\)'$", makefile, re.MULTILINE)
+        assert re.search(rf"^test-{target}: .*\n\t{start} .*-m '\$\({name}\)'$", makefile, re.MULTILINE)
 
 
 def _run_suite(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
