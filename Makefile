@@ -85,6 +85,8 @@ lock-check: ## Every lock made from today's dependency lists
 test: venv ## Everything, on real parts; a missing part is a failure; what CI runs
 	@scripts/test.sh
 
+# Each of the two workers has a core: more threads in one of them only wait for each other.
+test-unit: export POLARS_MAX_THREADS = 1
 .PHONY: test-unit
 test-unit: venv ## Unit, architecture and contract tests: parallel, no Docker
 	@scripts/in-memory.sh $(PYTEST) -n 2 --dist worksteal -m '$(UNIT)'

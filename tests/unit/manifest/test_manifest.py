@@ -1,6 +1,7 @@
 """Loading, linting, egress and config of one worked manifest, and of its many broken copies."""
 
 import copy
+import functools
 import io
 import json
 from pathlib import Path
@@ -24,9 +25,14 @@ Step = tuple[tuple[str | int, ...], Any]
 STEP = ("config", "migrations", 0)
 
 
+@functools.cache
+def _example() -> Any:
+    return documents.read(EXAMPLE).data
+
+
 def changed(*steps: Step) -> load.LoadedManifest:
     """Return the example with each (path, value) set; a value of `...` removes the key."""
-    data = copy.deepcopy(documents.read(EXAMPLE).data)
+    data = copy.deepcopy(_example())
     for path, value in steps:
         *parents, last = path
         at = data
