@@ -17,7 +17,7 @@ from typing import Any
 
 from wellhead.catalog import keys, signature, trust, verify
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout
+from wellhead.images import layout, oci
 
 OTHER = ConnectorId("dev/other")
 NOBODY = Digest("sha256:" + "4" * 64)
@@ -39,7 +39,7 @@ class Victim:
 
     def __post_init__(self) -> None:
         rule = trust.Rule((trust.Signer(self.key.public),))
-        self.statement, _ = signature.verify(layout.canonical(self.envelope()), rule, datetime.now(UTC))
+        self.statement, _ = signature.verify(oci.canonical(self.envelope()), rule, datetime.now(UTC))
 
     # What is there.
 
@@ -49,7 +49,7 @@ class Victim:
     def child(self, role: str) -> dict[str, Any]:
         """Return the descriptor of a child: ``image``, ``manifest``, ``sbom`` or ``provenance``."""
         for found in self.index()["manifests"]:
-            if found.get("annotations", {}).get(layout.ROLE_ANNOTATION, "image") == role:
+            if found.get("annotations", {}).get(oci.ROLE_ANNOTATION, "image") == role:
                 return dict(found)
         raise LookupError(role)
 
@@ -103,17 +103,17 @@ class Victim:
 
     def put_envelope(self, content: bytes, **lies: Any) -> None:
         """Store an envelope under the release's name, with digests that agree and ``lies`` in its descriptor."""
-        described = self.store.put(content, layout.ENVELOPE).document() | lies
+        described = self.store.put(content, oci.ENVELOPE).document() | lies
         self.put_signature({"layers": [described]})
 
     def put_signature(self, changes: dict[str, Any], **lies: Any) -> None:
         document = {
             "schemaVersion": 2,
-            "mediaType": layout.MANIFEST,
-            "config": self.store.put(b"{}", layout.EMPTY).document(),
+            "mediaType": oci.MANIFEST,
+            "config": self.store.put(b"{}", oci.EMPTY).document(),
             **changes,
         }
-        found = self.store.put(layout.canonical(document), layout.MANIFEST)
+        found = self.store.put(oci.canonical(document), oci.MANIFEST)
         self.store.name(verify.signature_name(self.connector, self.digest), dataclasses.replace(found, **lies))
 
     def sign(self, key: keys.PrivateKey | None = None, **changes: Any) -> None:
@@ -126,14 +126,14 @@ class Victim:
         """Put another index in place of the release's, let the registry's row point to it, and sign it."""
         document = self.index()
         change(document)
-        self.digest = self.store.put(layout.canonical(document), layout.INDEX).digest
+        self.digest = self.store.put(oci.canonical(document), oci.INDEX).digest
         self.sign(key, **{"index_digest": self.digest, **changes})
 
     def replace_part(self, role: str, content: bytes) -> Callable[[dict[str, Any]], None]:
         """Return the change of an index that gives the child ``role`` another document."""
         old = self.store.document(self.child(role)["digest"], role)
         new = self.store.put(content, old["layers"][0]["mediaType"])
-        artifact = self.store.put(layout.canonical(old | {"layers": [new.document()]}), layout.MANIFEST)
+        artifact = self.store.put(oci.canonical(old | {"layers": [new.document()]}), oci.MANIFEST)
 
         def change(document: dict[str, Any]) -> None:
             found = next(one for one in document["manifests"] if one["digest"] == self.child(role)["digest"])
@@ -186,37 +186,37 @@ def flip(content: bytes) -> bytes:
 
 def grown(content: bytes) -> bytes:
     """Make it larger than any document may be."""
-    return content + bytes(layout.MAX_DOCUMENT_BYTES)
+    return content + bytes(oci.MAX_DOCUMENT_BYTES)
 
 
 def first_signature(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Victim], None]:
     def do(victim: Victim) -> None:
         envelope = victim.envelope()
-        victim.put_envelope(layout.canonical(envelope | {"signatures": [change(envelope["signatures"][0])]}))
+        victim.put_envelope(oci.canonical(envelope | {"signatures": [change(envelope["signatures"][0])]}))
 
     return do
 
 
 def in_envelope(change: Callable[[dict[str, Any]], Any]) -> Callable[[Victim], None]:
-    return lambda victim: victim.put_envelope(layout.canonical(change(victim.envelope())))
+    return lambda victim: victim.put_envelope(oci.canonical(change(victim.envelope())))
 
 
 def other_payload(victim: Victim) -> None:
     payload = dataclasses.replace(victim.statement, version="9.9.9").payload()
-    victim.put_envelope(layout.canonical(victim.envelope() | {"payload": base64.b64encode(payload).decode()}))
+    victim.put_envelope(oci.canonical(victim.envelope() | {"payload": base64.b64encode(payload).decode()}))
     victim.version = "9.9.9"
 
 
 def signed_document(victim: Victim, kind: str = signature.PAYLOAD_TYPE, **changes: Any) -> None:
     document = json.loads(victim.statement.payload())
     document["predicate"] |= changes.pop("predicate", {})
-    victim.put_envelope(signature.envelope(kind, layout.canonical(document | changes), [victim.key]))
+    victim.put_envelope(signature.envelope(kind, oci.canonical(document | changes), [victim.key]))
 
 
 def without(role: str) -> Callable[[dict[str, Any]], None]:
     def change(document: dict[str, Any]) -> None:
         document["manifests"] = [
-            child for child in document["manifests"] if child.get("annotations", {}).get(layout.ROLE_ANNOTATION) != role
+            child for child in document["manifests"] if child.get("annotations", {}).get(oci.ROLE_ANNOTATION) != role
         ]
 
     return change
@@ -225,7 +225,7 @@ def without(role: str) -> Callable[[dict[str, Any]], None]:
 def described(role: str, **lies: Any) -> Callable[[dict[str, Any]], None]:
     def change(document: dict[str, Any]) -> None:
         for child in document["manifests"]:
-            if child.get("annotations", {}).get(layout.ROLE_ANNOTATION, "image") == role:
+            if child.get("annotations", {}).get(oci.ROLE_ANNOTATION, "image") == role:
                 child |= lies
 
     return change
@@ -236,7 +236,7 @@ def noted(document: dict[str, Any]) -> None:
 
 
 def repointed(victim: Victim) -> None:
-    index = victim.store.put(layout.canonical(victim.index()), layout.INDEX)
+    index = victim.store.put(oci.canonical(victim.index()), oci.INDEX)
     victim.store.name(verify.signature_name(victim.connector, victim.digest), index)
 
 
@@ -256,13 +256,13 @@ def swapped(one: str, other: str) -> Callable[[Victim], None]:
 def sbom_of(victim: Victim, version: str) -> bytes:
     bill = json.loads(victim.store.get(victim.part("sbom json"), "sbom"))
     bill["metadata"]["component"]["version"] = version
-    return layout.canonical(bill)
+    return oci.canonical(bill)
 
 
 def provenance_of(victim: Victim, digest: str) -> bytes:
     made = json.loads(victim.store.get(victim.part("provenance json"), "provenance"))
     made["subject"][0]["digest"]["sha256"] = digest
-    return layout.canonical(made)
+    return oci.canonical(made)
 
 
 def ruled(text: str, then: Callable[[Victim], Any] = lambda _: None, **more: str) -> Callable[[Victim], None]:
@@ -274,7 +274,7 @@ def ruled(text: str, then: Callable[[Victim], Any] = lambda _: None, **more: str
 
 
 DIGITS = "0" * 64
-NO_IMAGE = layout.ImageDigests(NOBODY, NOBODY)
+NO_IMAGE = oci.ImageDigests(NOBODY, NOBODY)
 BOTH = "keys: ['KEY'], require: [sbom, provenance]"
 
 CASES = [
@@ -352,7 +352,7 @@ CASES = [
     Case(
         "statement: another config",
         lambda victim: victim.sign(
-            images={victim.platform: layout.ImageDigests(victim.statement.images[victim.platform].manifest, NOBODY)}
+            images={victim.platform: oci.ImageDigests(victim.statement.images[victim.platform].manifest, NOBODY)}
         ),
         "WH-CAT-033",
         "image config for",
@@ -392,13 +392,13 @@ CASES = [
     Case("signature: no envelope", lambda victim: victim.put_signature({"layers": []}), "WH-CAT-020", "0 envelopes"),
     Case(
         "signature: a lie about the envelope's size",
-        lambda victim: victim.put_envelope(layout.canonical(victim.envelope()), size=7),
+        lambda victim: victim.put_envelope(oci.canonical(victim.envelope()), size=7),
         "WH-CAT-027",
         "what names it says 7",
     ),
     Case(
         "signature: a lie about the envelope's type",
-        lambda victim: victim.put_envelope(layout.canonical(victim.envelope()), mediaType="text/plain"),
+        lambda victim: victim.put_envelope(oci.canonical(victim.envelope()), mediaType="text/plain"),
         "WH-CAT-027",
         "text/plain",
     ),
@@ -413,7 +413,7 @@ CASES = [
     ),
     Case(
         "index: a lie about a type",
-        lambda victim: victim.forge(described("image", mediaType=layout.INDEX)),
+        lambda victim: victim.forge(described("image", mediaType=oci.INDEX)),
         "WH-CAT-027",
         "is named as",
     ),

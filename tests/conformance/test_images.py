@@ -25,7 +25,7 @@ from wellhead.egress.policy import Grant, Policy, Rule
 from wellhead.engine import folders
 from wellhead.engine.client import Engine
 from wellhead.engine.container import Attachment, Mount
-from wellhead.images import base, build, layout
+from wellhead.images import base, build, engine_tar, layout
 from wellhead.runners.docker import DockerRunner, Launch
 from wellhead_csv_file.connector import CsvFileConnector
 from wellhead_generator.connector import Generator
@@ -74,7 +74,7 @@ def shipped(engine: Engine, connector: Path, folder: Path, config: Mapping[str, 
     built = build.build(connector, build.Inputs(base.rootfs((), cache()), ROOT / "sdk", cache()), store)
     digests = built.images[base.machine_platform()]
     was_there = any(engine.image_exists(digest) for digest in (digests.config, digests.manifest))
-    image_id = engine.load(layout.engine_tar(store, built.index_digest, base.machine_platform()))
+    image_id = engine.load(engine_tar.chunks(store, built.index_digest, base.machine_platform()))
     yield Shipped(DockerRunner(engine, f"conform-{uuid.uuid4().hex[:8]}"), image_id, config)
     if not was_there:
         engine.remove_image(image_id)

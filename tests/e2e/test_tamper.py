@@ -17,7 +17,7 @@ from tests.tampering import CASES, Case, Victim
 from wellhead.catalog import keys
 from wellhead.engine.client import Engine
 from wellhead.ids import ConnectorId
-from wellhead.images import base, layout
+from wellhead.images import base, layout, naming, oci
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -30,7 +30,7 @@ def victim_of(project: Project, scratch: Path) -> Victim:
     store = project.root / ".wellhead/own-store"
     shutil.copytree(settings["store"]["path"], store, copy_function=os.link)
     project.configure(store={"path": str(store)})
-    found = layout.Layout.open(store).named(layout.name_of(CONNECTOR, "1.0.0"))
+    found = layout.Layout.open(store).named(naming.name_of(CONNECTOR, "1.0.0"))
     assert found is not None
     return Victim(
         store=layout.Layout.open(store),
@@ -85,9 +85,9 @@ def unloaded(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterat
 def taken_out(project: Project, engine: Engine) -> bool:
     """Take the image out of the Engine; say whether it was there."""
     store = layout.Layout.open(project.root / ".wellhead/store")
-    found = store.named(layout.name_of(CONNECTOR, "1.0.0"))
+    found = store.named(naming.name_of(CONNECTOR, "1.0.0"))
     assert found is not None
-    image = layout.image(store, found.digest, base.machine_platform())
+    image = oci.image(store, found.digest, base.machine_platform())
     there = [digest for digest in (image.config.digest, image.manifest.digest) if engine.image_exists(digest)]
     for digest in there:
         engine.remove_image(digest)

@@ -13,7 +13,7 @@ import base64
 
 from wellhead.catalog.keys import PrivateKey
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout
+from wellhead.images import naming, oci
 from wellhead.images.store import Store
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -22,7 +22,7 @@ SIGNATURE = "dev.cosignproject.cosign/signature"
 
 def payload(connector: ConnectorId, digest: Digest) -> bytes:
     """Return the bytes that are signed; the reference is the connector's id, as a release may lie in any registry."""
-    return layout.canonical(
+    return oci.canonical(
         {
             "critical": {
                 "identity": {"docker-reference": connector},
@@ -52,9 +52,9 @@ def attach(store: Store, connector: ConnectorId, digest: Digest, *keys: PrivateK
     }
     document = {
         "schemaVersion": 2,
-        "mediaType": layout.MANIFEST,
-        "config": shelf.put(layout.canonical(described), layout.CONFIG).document(),
+        "mediaType": oci.MANIFEST,
+        "config": shelf.put(oci.canonical(described), oci.CONFIG).document(),
         "layers": [item.document() for item in layers],
     }
-    artifact = shelf.put(layout.canonical(document), layout.MANIFEST)
-    store.name(layout.name_of(connector, layout.about(digest, ".sig")), artifact)
+    artifact = shelf.put(oci.canonical(document), oci.MANIFEST)
+    store.name(naming.name_of(connector, naming.about(digest, ".sig")), artifact)

@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.errors import Code, ConfigurationError, Place
-from wellhead.images.layout import ImageDigests, beside
+from wellhead.images.layout import beside
+from wellhead.images.oci import ImageDigests
 from wellhead.manifest.model import State
 
 UNWRITABLE = Code("WH-CAT-113", "A file of the catalog cannot be written.")

@@ -13,7 +13,7 @@ from typing import Any
 from wellhead.catalog import signature
 from wellhead.catalog.keys import KeyId, PrivateKey, PublicKey
 from wellhead.errors import Code, RefusedError
-from wellhead.images.layout import canonical, parsed
+from wellhead.images.oci import canonical, parsed
 
 NOT_SIGNED = Code("WH-CAT-090", "A receipt is not signed.")
 CHANGED = Code("WH-CAT-091", "A receipt was changed, or another key signed it.")

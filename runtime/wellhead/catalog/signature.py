@@ -21,7 +21,7 @@ from wellhead.catalog.keys import KeyId, PrivateKey
 from wellhead.catalog.trust import Rule, Signer
 from wellhead.errors import Code, RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images.layout import ImageDigests, canonical
+from wellhead.images.oci import ImageDigests, canonical
 
 BAD_ENVELOPE = Code("WH-CAT-020", "A release's signature envelope has the wrong form.")
 NOT_SIGNED_BY_US = Code("WH-CAT-021", "Too few trusted keys signed a release.")

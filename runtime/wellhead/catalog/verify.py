@@ -23,8 +23,8 @@ from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Rule, Trust
 from wellhead.errors import Code, RefusedError, counted
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import base, layout, provenance, sbom
-from wellhead.images.layout import ImageDigests
+from wellhead.images import base, naming, oci, provenance, sbom
+from wellhead.images.oci import ImageDigests
 from wellhead.images.store import Shelf, Store
 from wellhead.manifest import load
 from wellhead.manifest.model import Manifest
@@ -77,12 +77,12 @@ class VerifiedRelease:
 
 def signature_name(connector: ConnectorId, index_digest: Digest) -> str:
     """Return the name under which a store keeps the signature of a release."""
-    return layout.name_of(connector, layout.about(index_digest, ".wh"))
+    return naming.name_of(connector, naming.about(index_digest, ".wh"))
 
 
 def release_name(connector: ConnectorId, version: str) -> str:
     """Return the name under which a store keeps a release."""
-    return layout.name_of(connector, version)
+    return naming.name_of(connector, version)
 
 
 def attach(store: Store, statement: Statement, *keys: PrivateKey) -> bytes:
@@ -90,16 +90,16 @@ def attach(store: Store, statement: Statement, *keys: PrivateKey) -> bytes:
     envelope = signature.sign(statement, *keys)
     shelf = store.shelf(statement.connector)
     size = len(shelf.get(statement.index_digest, "the release index"))
-    index = layout.Descriptor(layout.INDEX, statement.index_digest, size)
+    index = oci.Descriptor(oci.INDEX, statement.index_digest, size)
     document = {
         "schemaVersion": 2,
-        "mediaType": layout.MANIFEST,
-        "artifactType": layout.ENVELOPE,
-        "config": shelf.put(b"{}", layout.EMPTY).document(),
-        "layers": [shelf.put(envelope, layout.ENVELOPE).document()],
+        "mediaType": oci.MANIFEST,
+        "artifactType": oci.ENVELOPE,
+        "config": shelf.put(b"{}", oci.EMPTY).document(),
+        "layers": [shelf.put(envelope, oci.ENVELOPE).document()],
         "subject": index.document(),
     }
-    artifact = shelf.put(layout.canonical(document), layout.MANIFEST)
+    artifact = shelf.put(oci.canonical(document), oci.MANIFEST)
     store.name(signature_name(statement.connector, statement.index_digest), artifact)
     for digest in (statement.index_digest, *(image.manifest for image in statement.images.values())):
         cosign.attach(store, statement.connector, digest, *keys)
@@ -135,7 +135,7 @@ def verify_release(
         envelope = _envelope(store, connector, index_digest)
         statement, key_ids = signature.verify(envelope, rule, trust.clock.now())
         _require_same(statement, connector, version, index_digest)
-    children = layout.read(shelf, index_digest, "the release index").manifests
+    children = oci.read(shelf, index_digest, "the release index").manifests
     images = _images(shelf, connector, children, rule)
     if statement is not None:
         _require_signed(images, statement)
@@ -166,17 +166,17 @@ def inside(store: Store, release: VerifiedRelease) -> Inside:
         RefusedError: something of it is missing, changed or mislabelled in the store.
     """
     shelf = store.shelf(release.connector)
-    children = layout.read(shelf, release.index_digest, "the release index").manifests
-    roles = {child.annotations.get(layout.ROLE_ANNOTATION) for child in children}
+    children = oci.read(shelf, release.index_digest, "the release index").manifests
+    roles = {child.annotations.get(oci.ROLE_ANNOTATION) for child in children}
     components: tuple[Mapping[str, Any], ...] = ()
     made = None
     if sbom.ROLE in roles:
-        bill = layout.parsed(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM), "the sbom")
+        bill = oci.parsed(read_part(shelf, children, sbom.ROLE, sbom.MEDIA_TYPE, NO_SBOM), "the sbom")
         components = sbom.components(bill, f"the sbom of {release.connector} {release.version}")
     if provenance.ROLE in roles:
         written = read_part(shelf, children, provenance.ROLE, provenance.MEDIA_TYPE, NO_PROVENANCE)
         made = provenance.read(written)
-    layers = {platform: layout.image(shelf, release.index_digest, platform).layers for platform in release.images}
+    layers = {platform: oci.image(shelf, release.index_digest, platform).layers for platform in release.images}
     return Inside(
         components,
         made,
@@ -193,7 +193,7 @@ def verify_layers(shelf: Shelf, release: VerifiedRelease) -> int:
     """
     read = 0
     for platform in release.images:
-        for number, item in enumerate(layout.image(shelf, release.index_digest, platform).layers, 1):
+        for number, item in enumerate(oci.image(shelf, release.index_digest, platform).layers, 1):
             read += sum(len(chunk) for chunk in shelf.chunks(item, f"layer {number} of {platform} ({item.digest})"))
     return read
 
@@ -214,7 +214,7 @@ def _envelope(store: Store, connector: ConnectorId, index_digest: Digest) -> byt
             code=signature.BAD_ENVELOPE,
             hint="publish the release again",
         )
-    return _content(shelf, layers[0], "the signature's envelope", layout.ENVELOPE)
+    return _content(shelf, layers[0], "the signature's envelope", oci.ENVELOPE)
 
 
 def _require_same(statement: Statement, connector: ConnectorId, version: str, index_digest: Digest) -> None:
@@ -233,7 +233,7 @@ def _require_same(statement: Statement, connector: ConnectorId, version: str, in
 
 
 def _images(
-    shelf: Shelf, connector: ConnectorId, children: Sequence[layout.Descriptor], rule: Rule
+    shelf: Shelf, connector: ConnectorId, children: Sequence[oci.Descriptor], rule: Rule
 ) -> dict[str, ImageDigests]:
     """Return every image of an index, each with a config no connector is refused for and a base the rule allows."""
     images: dict[str, ImageDigests] = {}
@@ -243,8 +243,8 @@ def _images(
         what = f"the image manifest of {child.platform}"
         made = _parts(shelf, child, what)
         if made.config is None:
-            raise layout.wrong_form(f"{what} ({child.digest})", "config", "is missing")
-        described = _document(shelf, made.config, f"the image config of {child.platform}", layout.CONFIG)
+            raise oci.wrong_form(f"{what} ({child.digest})", "config", "is missing")
+        described = _document(shelf, made.config, f"the image config of {child.platform}", oci.CONFIG)
         settings = described.get("config")
         named = f"the image of {connector} for {child.platform}"
         require_sealed(settings if isinstance(settings, dict) else {}, named)
@@ -267,12 +267,12 @@ def _require_signed(images: Mapping[str, ImageDigests], statement: Statement) ->
             raise _other_image(f"its image config for {platform} is {found.config}, signed was {signed.config}")
 
 
-def _require_base(layers: Sequence[layout.Descriptor], config: Mapping[str, Any], rule: Rule, named: str) -> None:
+def _require_base(layers: Sequence[oci.Descriptor], config: Mapping[str, Any], rule: Rule, named: str) -> None:
     lowest = [item.digest for item in layers[:1]]
     rootfs = config.get("rootfs") or {}
     if not isinstance(rootfs, dict):
-        raise layout.wrong_form(f"the config of {named}", "rootfs", "is no object")
-    unpacked = layout.items(rootfs, "diff_ids", f"the config of {named}")[:1]
+        raise oci.wrong_form(f"the config of {named}", "rootfs", "is no object")
+    unpacked = oci.items(rootfs, "diff_ids", f"the config of {named}")[:1]
     if not rule.base_images.intersection(str(digest) for digest in (*lowest, *unpacked)):
         raise RefusedError(
             f"{named} stands on {' '.join(lowest) or 'nothing'}, which is no base image trust.yaml allows",
@@ -283,7 +283,7 @@ def _require_base(layers: Sequence[layout.Descriptor], config: Mapping[str, Any]
 
 def _require_evidence(
     shelf: Shelf,
-    children: Sequence[layout.Descriptor],
+    children: Sequence[oci.Descriptor],
     rule: Rule,
     connector: ConnectorId,
     version: str,
@@ -323,13 +323,13 @@ def _require_evidence(
         )
 
 
-def read_part(shelf: Shelf, children: Sequence[layout.Descriptor], role: str, media_type: str, missing: Code) -> bytes:
+def read_part(shelf: Shelf, children: Sequence[oci.Descriptor], role: str, media_type: str, missing: Code) -> bytes:
     """Return the one document a child of a release index holds, such as its SBOM.
 
     Raises:
         RefusedError: ``missing``, there is not exactly one; or it is missing, changed or mislabelled in the store.
     """
-    found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == role]
+    found = [child for child in children if child.annotations.get(oci.ROLE_ANNOTATION) == role]
     if len(found) != 1:
         raise RefusedError(
             f"the release holds {len(found)} children of the kind {role}, and one is required",
@@ -348,7 +348,7 @@ def read_part(shelf: Shelf, children: Sequence[layout.Descriptor], role: str, me
 
 def _component(content: bytes) -> dict[str, Any]:
     """Return what a SBOM is about; empty where it does not say."""
-    match layout.parsed(content, "the sbom"):
+    match oci.parsed(content, "the sbom"):
         case {"metadata": {"component": dict(described)}}:
             return described
         case _:
@@ -387,18 +387,18 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
 
 
 def _manifest(
-    shelf: Shelf, children: Sequence[layout.Descriptor], connector: ConnectorId, version: str
+    shelf: Shelf, children: Sequence[oci.Descriptor], connector: ConnectorId, version: str
 ) -> tuple[Manifest, str]:
     """Return the connector manifest of an index and the sha256 of its written form."""
-    found = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
+    found = [child for child in children if child.annotations.get(oci.ROLE_ANNOTATION) == "manifest"]
     if len(found) != 1:
         raise _other_manifest(f"there are {len(found)} in the index")
     contents = {item.media_type: item for item in _parts(shelf, found[0], "the connector manifest's artifact").layers}
-    if set(contents) != {layout.CONNECTOR_MANIFEST, layout.CONNECTOR_YAML}:
+    if set(contents) != {oci.CONNECTOR_MANIFEST, oci.CONNECTOR_YAML}:
         raise _other_manifest("its artifact has other contents")
-    written = _content(shelf, contents[layout.CONNECTOR_YAML], "the connector manifest (manifest.yaml)")
+    written = _content(shelf, contents[oci.CONNECTOR_YAML], "the connector manifest (manifest.yaml)")
     # The JSON form stands in the signed index by its digest, and is read in a tenth of the YAML's time.
-    read = _content(shelf, contents[layout.CONNECTOR_MANIFEST], "the connector manifest (canonical JSON)")
+    read = _content(shelf, contents[oci.CONNECTOR_MANIFEST], "the connector manifest (canonical JSON)")
     try:
         manifest = load.from_canonical_json(read)
     except (ValueError, RecursionError) as exc:
@@ -408,21 +408,21 @@ def _manifest(
     return manifest, hashlib.sha256(written).hexdigest()
 
 
-def _document(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str = layout.MANIFEST) -> dict[str, Any]:
+def _document(shelf: Shelf, found: oci.Descriptor, what: str, media_type: str = oci.MANIFEST) -> dict[str, Any]:
     """Return a JSON document that is just what its descriptor says."""
-    document = layout.parsed(_content(shelf, found, what, media_type), f"{what} ({found.digest})")
+    document = oci.parsed(_content(shelf, found, what, media_type), f"{what} ({found.digest})")
     said = document.get("mediaType", media_type)
     if said != media_type:
         raise _mislabelled(what, f"calls itself {said}, not {media_type}")
     return document
 
 
-def _parts(shelf: Shelf, found: layout.Descriptor, what: str) -> layout.Parts:
+def _parts(shelf: Shelf, found: oci.Descriptor, what: str) -> oci.Parts:
     """Return what a manifest is made of that is just what its descriptor says."""
-    return layout.parts(_document(shelf, found, what), f"{what} ({found.digest})")
+    return oci.parts(_document(shelf, found, what), f"{what} ({found.digest})")
 
 
-def _content(shelf: Shelf, found: layout.Descriptor, what: str, media_type: str | None = None) -> bytes:
+def _content(shelf: Shelf, found: oci.Descriptor, what: str, media_type: str | None = None) -> bytes:
     if media_type is not None and found.media_type != media_type:
         raise _mislabelled(what, f"is named as {found.media_type}, not {media_type}")
     content = shelf.get(found.digest, what)

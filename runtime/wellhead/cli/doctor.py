@@ -87,11 +87,11 @@ def _registry(host: App) -> Finding:
 
 
 def _store(host: App) -> Finding:
-    from wellhead.images import layout, store
+    from wellhead.images import naming, store
 
     lacking = []
     for connector, version in store.releases(host.layout):
-        found = host.layout.named(layout.name_of(connector, version))
+        found = host.layout.named(naming.name_of(connector, version))
         if found is not None and store.missing(host.layout, found):
             lacking.append(f"{connector} {version}")
     if lacking:

@@ -25,7 +25,7 @@ def prefetch(
     from wellhead import connections
     from wellhead.catalog import verify
     from wellhead.ids import ConnectorId
-    from wellhead.images import layout, store
+    from wellhead.images import naming, store
     from wellhead.lifecycle.resolution import choose
 
     if bool(names) == every:
@@ -43,7 +43,7 @@ def prefetch(
             moved = 0
             if app.remote is not None:
                 # Also where the release is here already: what is said about it may be newer there.
-                release = layout.name_of(connector, chosen.version)
+                release = naming.name_of(connector, chosen.version)
                 moved = store.copy_index(app.remote, app.layout, connector, chosen.digest, release).bytes
             verified = verify.verify_release(app.layout, chosen.digest, connector, chosen.version, app.trust)
             verify.verify_layers(app.layout, verified)

@@ -33,7 +33,7 @@ from typing import Any
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base as base_image
-from wellhead.images import layer, layout, provenance, sbom, store
+from wellhead.images import layer, oci, provenance, sbom, store
 from wellhead.images.base import Base
 from wellhead.manifest import load
 from wellhead.manifest.load import LoadedManifest
@@ -98,7 +98,7 @@ class Built:
     version: str
     index_digest: Digest
     manifest_sha256: str
-    images: dict[str, layout.ImageDigests]
+    images: dict[str, oci.ImageDigests]
     loaded: LoadedManifest
     builder: str
 
@@ -194,21 +194,21 @@ def assemble(
         _artifact(
             out,
             "manifest",
-            layout.CONNECTOR_MANIFEST,
-            [(layout.CONNECTOR_MANIFEST, loaded.canonical_json()), (layout.CONNECTOR_YAML, loaded.content)],
+            oci.CONNECTOR_MANIFEST,
+            [(oci.CONNECTOR_MANIFEST, loaded.canonical_json()), (oci.CONNECTOR_YAML, loaded.content)],
         ),
         *(
-            _artifact(out, role, kind, [(kind, layout.canonical(contents[kind]))])
+            _artifact(out, role, kind, [(kind, oci.canonical(contents[kind]))])
             for role, kind in ((sbom.ROLE, sbom.MEDIA_TYPE), (provenance.ROLE, provenance.MEDIA_TYPE))
         ),
     ]
     release = {
         "schemaVersion": 2,
-        "mediaType": layout.INDEX,
+        "mediaType": oci.INDEX,
         "manifests": [child.document() for child in children],
         "annotations": {LABEL_ID: loaded.manifest.metadata.id, LABEL_VERSION: loaded.manifest.metadata.version},
     }
-    index = out.put(layout.canonical(release), layout.INDEX)
+    index = out.put(oci.canonical(release), oci.INDEX)
     return Built(
         ConnectorId(loaded.manifest.metadata.id),
         loaded.manifest.metadata.version,
@@ -222,14 +222,14 @@ def assemble(
 
 def _image(
     loaded: LoadedManifest, platform: str, stack: Stack, out: store.Shelf
-) -> tuple[layout.Descriptor, layout.ImageDigests]:
+) -> tuple[oci.Descriptor, oci.ImageDigests]:
     layers = [out.adopt(_descriptor(item), store.read_file(item.path)) for item in stack.layers]
-    written = stack.config if stack.config is not None else layout.canonical(_config(loaded, platform, stack.layers))
-    settings = out.put(written, layout.CONFIG)
-    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": settings.document()}
+    written = stack.config if stack.config is not None else oci.canonical(_config(loaded, platform, stack.layers))
+    settings = out.put(written, oci.CONFIG)
+    document = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": settings.document()}
     document["layers"] = [item.document() for item in layers]
-    image = out.put(layout.canonical(document), layout.MANIFEST, platform=platform)
-    return image, layout.ImageDigests(image.digest, settings.digest)
+    image = out.put(oci.canonical(document), oci.MANIFEST, platform=platform)
+    return image, oci.ImageDigests(image.digest, settings.digest)
 
 
 def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
@@ -349,7 +349,7 @@ def _dependencies(
     if not wanted:
         return None
     platform = _UV_PLATFORMS[target]
-    described = layout.canonical([1, layer.FORMAT, platform, base.sha256, wanted])
+    described = oci.canonical([1, layer.FORMAT, platform, base.sha256, wanted])
     key = f"deps-{hashlib.sha256(described).hexdigest()[:32]}"
     tree = cache / key
     if not tree.exists():
@@ -533,8 +533,8 @@ def _remembered(cache: Path, key: str, make: Any) -> layer.Packed:
     return layer.Packed(path=file, **json.loads(described.read_text()))
 
 
-def _descriptor(packed: layer.Packed) -> layout.Descriptor:
-    return layout.Descriptor(layout.LAYER, Digest(packed.digest), packed.size)
+def _descriptor(packed: layer.Packed) -> oci.Descriptor:
+    return oci.Descriptor(oci.LAYER, Digest(packed.digest), packed.size)
 
 
 def _config(loaded: LoadedManifest, platform: str, layers: Sequence[layer.Packed]) -> dict[str, Any]:
@@ -558,11 +558,11 @@ def _config(loaded: LoadedManifest, platform: str, layers: Sequence[layer.Packed
     }
 
 
-def _artifact(out: store.Shelf, role: str, kind: str, contents: list[tuple[str, bytes]]) -> layout.Descriptor:
-    empty = out.put(b"{}", layout.EMPTY)
-    document = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "artifactType": kind, "config": empty.document()}
+def _artifact(out: store.Shelf, role: str, kind: str, contents: list[tuple[str, bytes]]) -> oci.Descriptor:
+    empty = out.put(b"{}", oci.EMPTY)
+    document = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "artifactType": kind, "config": empty.document()}
     document["layers"] = [out.put(content, media_type).document() for media_type, content in contents]
-    return out.put(layout.canonical(document), layout.MANIFEST, annotations={layout.ROLE_ANNOTATION: role})
+    return out.put(oci.canonical(document), oci.MANIFEST, annotations={oci.ROLE_ANNOTATION: role})
 
 
 def _components(trees: _Trees) -> set[sbom.Component]:

@@ -19,8 +19,9 @@ from typing import IO
 
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import Digest
-from wellhead.images import layout
-from wellhead.images.layout import Descriptor, Layout
+from wellhead.images import layout, oci
+from wellhead.images.layout import Layout
+from wellhead.images.oci import Descriptor
 
 BAD_BUNDLE = Code("WH-IMG-050", "A file is no export of releases, or was damaged.")
 UNWRITABLE = Code("WH-IMG-051", "An export cannot be written.")
@@ -102,8 +103,8 @@ def unpack(file: Path, folder: Path) -> tuple[Layout, bytes]:
     if index is None or records is None:
         raise _damaged(file, f"it has no {'index.json' if index is None else RECORDS}")
     what = f"index.json of {file}"
-    for found in layout.parts(layout.parsed(index, what), what).manifests:
-        name = found.annotations.get(layout.NAME_ANNOTATION)
+    for found in oci.parts(oci.parsed(index, what), what).manifests:
+        name = found.annotations.get(oci.NAME_ANNOTATION)
         if name is not None:
             target.name(name, Descriptor(found.media_type, found.digest, found.size))
     return target, records
@@ -131,8 +132,8 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, digest: Digest, target: Layout) -> None:
-    if member.size > layout.MAX_LAYER_BYTES:
-        raise layout.too_large(member.name, layout.MAX_LAYER_BYTES)
+    if member.size > oci.MAX_LAYER_BYTES:
+        raise oci.too_large(member.name, oci.MAX_LAYER_BYTES)
 
     def read() -> Iterator[bytes]:
         with _opened(archive, member) as file:
@@ -143,8 +144,8 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, digest: Digest, tar
 
 
 def _document(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > layout.MAX_DOCUMENT_BYTES:
-        raise layout.too_large(member.name, layout.MAX_DOCUMENT_BYTES)
+    if member.size > oci.MAX_DOCUMENT_BYTES:
+        raise oci.too_large(member.name, oci.MAX_DOCUMENT_BYTES)
     with _opened(archive, member) as file:
         return file.read()
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wellhead.errors import Code, RefusedError
-from wellhead.images import layout
-from wellhead.images.layout import ImageDigests
+from wellhead.images import oci
+from wellhead.images.oci import ImageDigests
 
 BAD_PROVENANCE = Code("WH-IMG-032", "A release's provenance has the wrong form.")
 
@@ -79,7 +79,7 @@ def read(content: bytes) -> Provenance:
         RefusedError: it is no JSON object (WH-IMG-014), or of another form (WH-IMG-032).
     """
     try:
-        match layout.parsed(content, "the release's provenance"):
+        match oci.parsed(content, "the release's provenance"):
             case {
                 "_type": str(kind),
                 "subject": [*subjects],

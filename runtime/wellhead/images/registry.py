@@ -23,8 +23,8 @@ import requests
 
 from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout, transport
-from wellhead.images.layout import INDEX, MANIFEST, Descriptor
+from wellhead.images import naming, oci, transport
+from wellhead.images.oci import INDEX, MANIFEST, Descriptor
 from wellhead.images.store import Source
 from wellhead.images.transport import Body, Credentials, Transport
 
@@ -100,7 +100,7 @@ class Registry:
     def shelf(self, connector: ConnectorId) -> Repository:
         """Return the repository of one connector."""
         if connector not in self._shelves:
-            layout.name_of(connector, "any")
+            naming.name_of(connector, "any")
             repository = f"{self._prefix}/{connector}".lstrip("/")
             self._shelves[connector] = Repository(self._transport, repository, self.seen, self._pause)
         return self._shelves[connector]
@@ -112,27 +112,27 @@ class Registry:
             RefusedError: WH-IMG-016, a version's name means something else already.
             TransientError: WH-IMG-047, others write the list all the time; the name itself is there.
         """
-        connector, tag = layout.split(name)
+        connector, tag = naming.split(name)
         shelf = self.shelf(connector)
         content = shelf.get(found.digest, name)
         known = shelf.tagged(tag)
-        if known is not None and known.digest != found.digest and layout.is_version(tag):
-            raise layout.taken(name, known.digest, found.digest, self.where)
+        if known is not None and known.digest != found.digest and naming.is_version(tag):
+            raise naming.taken(name, known.digest, found.digest, self.where)
         if known is None or known.digest != found.digest:
             lists_itself = shelf.tag(tag, content, found.media_type)
             now = shelf.tagged(tag)
-            if layout.is_version(tag) and (now is None or now.digest != found.digest):
-                raise layout.taken(name, now.digest if now else Digest("nothing"), found.digest, self.where)
+            if naming.is_version(tag) and (now is None or now.digest != found.digest):
+                raise naming.taken(name, now.digest if now else Digest("nothing"), found.digest, self.where)
         else:
             lists_itself = False
         what = f"{name} ({found.digest})"
-        made = layout.parts(layout.parsed(content, what), what)
+        made = oci.parts(oci.parsed(content, what), what)
         if made.subject is not None and not lists_itself:
             shelf.list_referrer(made.subject.digest, found, made, known.digest if known else None)
 
     def named(self, name: str) -> Descriptor | None:
         """Return what ``name`` means, as the registry says; its content is checked when it is read."""
-        connector, tag = layout.split(name)
+        connector, tag = naming.split(name)
         return self.shelf(connector).tagged(tag)
 
     def names(self, connector: ConnectorId | None = None) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class Registry:
         tags = shelf.tags()
         stay = set()
         for tag in tags:
-            known = shelf.tagged(tag) if layout.is_version(tag) and tag not in releases else None
+            known = shelf.tagged(tag) if naming.is_version(tag) and tag not in releases else None
             if known is not None:
                 stay |= shelf.parts(known.digest)
         for version, digest in releases.items():
@@ -176,7 +176,7 @@ class Registry:
                 yield version, False
                 continue
             parts = shelf.parts(digest)
-            said = [tag for tag in tags if (found := layout.subject_hash(tag)) and f"sha256:{found}" in parts - stay]
+            said = [tag for tag in tags if (found := naming.subject_hash(tag)) and f"sha256:{found}" in parts - stay]
             # The index first: a name that is there says that everything below it is.
             shelf.delete(digest)
             for tag in said:
@@ -211,7 +211,7 @@ class Repository:
 
     def put(self, content: bytes, media_type: str, **fields: Any) -> Descriptor:
         """Store a small document or blob and return its descriptor; storing it again changes nothing."""
-        found = Descriptor(media_type, layout.digest_of(content), len(content), **fields)
+        found = Descriptor(media_type, oci.digest_of(content), len(content), **fields)
         if media_type in (INDEX, MANIFEST):
             if not self.holds(found):
                 self.tag(found.digest, content, media_type)
@@ -225,7 +225,7 @@ class Repository:
         Raises:
             RefusedError: WH-IMG-012, ``read`` gave something else.
         """
-        self._upload(found, lambda: layout.checked(read(), found, f"blob {found.digest}"))
+        self._upload(found, lambda: oci.checked(read(), found, f"blob {found.digest}"))
         return found
 
     def holds(self, found: Descriptor) -> bool:
@@ -243,7 +243,7 @@ class Repository:
 
     def get(self, digest: Digest, what: str) -> bytes:
         """Return a document's bytes, checked against its digest; raises as `Shelf.get`."""
-        layout.require_digest(digest)
+        oci.require_digest(digest)
         # A digest does not say whether it is a manifest's or a blob's, and a registry keeps them apart. In this order:
         # asked for a blob as a manifest, Debian's registry answers 500.
         for kind in ("blobs", "manifests"):
@@ -252,23 +252,23 @@ class Repository:
             if answer.status_code == 404:
                 answer.close()
                 continue
-            content = transport.content(answer, "GET", url, layout.MAX_DOCUMENT_BYTES)
+            content = transport.content(answer, "GET", url, oci.MAX_DOCUMENT_BYTES)
             if content is None:
-                raise layout.too_large(what, layout.MAX_DOCUMENT_BYTES)
-            if layout.digest_of(content) != digest:
-                raise layout.broken(digest, what)
+                raise oci.too_large(what, oci.MAX_DOCUMENT_BYTES)
+            if oci.digest_of(content) != digest:
+                raise oci.broken(digest, what)
             return content
         raise self._missing(digest, what)
 
     def document(self, digest: Digest, what: str) -> dict[str, Any]:
         """Return a JSON document; raises as `Shelf.document`."""
-        return layout.parsed(self.get(digest, what), f"{what} ({digest})")
+        return oci.parsed(self.get(digest, what), f"{what} ({digest})")
 
     def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
         """Yield a blob's bytes, going on where a connection broke; raises as `Shelf.chunks`."""
-        if found.size > layout.MAX_LAYER_BYTES:
-            raise layout.too_large(what, layout.MAX_LAYER_BYTES)
-        return layout.checked(self._read(found, what), found, what)
+        if found.size > oci.MAX_LAYER_BYTES:
+            raise oci.too_large(what, oci.MAX_LAYER_BYTES)
+        return oci.checked(self._read(found, what), found, what)
 
     def tagged(self, tag: str) -> Descriptor | None:
         """Return what the registry says a tag means; None if it means nothing."""
@@ -282,7 +282,7 @@ class Repository:
             "digest": headers.get("Docker-Content-Digest"),
             "size": transport.length(answer),
         }
-        return layout.descriptor(said, f"the answer to HEAD {transport.shown(answer.url)}", "its headers")
+        return oci.descriptor(said, f"the answer to HEAD {transport.shown(answer.url)}", "its headers")
 
     def tag(self, reference: str, content: bytes, media_type: str) -> bool:
         """Put a manifest under a tag or its digest; say whether the registry itself lists what it refers to.
@@ -310,7 +310,7 @@ class Repository:
 
     def delete(self, digest: Digest) -> None:
         """Delete a manifest with every tag that means it; nothing happens if it is gone; raises as `removing`."""
-        layout.require_digest(digest)
+        oci.require_digest(digest)
         self._transport.send(
             "DELETE",
             f"/v2/{self._repository}/manifests/{digest}",
@@ -322,7 +322,7 @@ class Repository:
         """Return the digests of a release index and of the manifests it lists; of one that is gone only its own."""
         if not self.holds(Descriptor(INDEX, index, 0)):
             return {index}
-        return {index, *(child.digest for child in layout.read(self, index, "a release index").children)}
+        return {index, *(child.digest for child in oci.read(self, index, "a release index").children)}
 
     def tags(self) -> list[str]:
         """Return every tag."""
@@ -331,7 +331,7 @@ class Repository:
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to ``digest``, by the referrers API or by the list under the fallback tag."""
-        layout.require_digest(digest)
+        oci.require_digest(digest)
         url = f"/v2/{self._repository}/referrers/{digest}"
         found: list[Descriptor] = []
         is_served = False
@@ -342,7 +342,7 @@ class Repository:
             return tuple(found)
         return self._fallback(digest).entries
 
-    def list_referrer(self, subject: Digest, found: Descriptor, made: layout.Parts, replaced: Digest | None) -> None:
+    def list_referrer(self, subject: Digest, found: Descriptor, made: oci.Parts, replaced: Digest | None) -> None:
         """Add ``found`` to the list under the fallback tag, and look whether somebody wrote over it.
 
         Raises:
@@ -351,10 +351,10 @@ class Repository:
         """
         for attempt in range(_LISTINGS):
             before = self._fallback(subject)
-            content = layout.with_referrer(before.document, before.what, found, made, replaced)
+            content = oci.with_referrer(before.document, before.what, found, made, replaced)
             known = {item.digest for item in before.entries}
             if found.digest not in known or (replaced != found.digest and replaced in known):
-                self.tag(layout.about(subject), content, INDEX)
+                self.tag(naming.about(subject), content, INDEX)
                 # Whoever read the list before us writes within a few of his own requests.
                 self._pause(random.uniform(0.0, 0.05) * (1 + attempt))  # noqa: S311 - spreads writers only
                 known = {item.digest for item in self._fallback(subject).entries}
@@ -370,14 +370,14 @@ class Repository:
         """Return the list under the fallback tag; an empty one where there is none."""
         what = f"the list of what refers to {subject}"
         for _ in range(_LISTINGS):
-            known = self.tagged(layout.about(subject))
+            known = self.tagged(naming.about(subject))
             if known is None:
                 return _Listing(None, what)
             try:
                 return _Listing(self.document(known.digest, what), f"{what} ({known.digest})")
             except RefusedError as error:
                 # Registries that drop what a moved tag meant: look where it points now.
-                if error.code != layout.NO_BLOB:
+                if error.code != oci.NO_BLOB:
                     raise
         raise TransientError(f"{self._repository}: {what} moves all the time", code=LIST_BUSY, hint="try again")
 
@@ -450,7 +450,7 @@ class Repository:
                 self._pause(transport.backoff(attempt))
 
     def _url(self, found: Descriptor) -> str:
-        layout.require_digest(found.digest)
+        oci.require_digest(found.digest)
         kind = "manifests" if found.media_type in (INDEX, MANIFEST) else "blobs"
         return f"/v2/{self._repository}/{kind}/{found.digest}"
 
@@ -471,7 +471,7 @@ class Repository:
     def _missing(self, digest: Digest, what: str) -> RefusedError:
         return RefusedError(
             f"{what} ({digest}) is not in {self._transport.base}/{self._repository}",
-            code=layout.NO_BLOB,
+            code=oci.NO_BLOB,
             hint="publish the release again, or restore the registry",
         )
 
@@ -485,8 +485,8 @@ class _Listing:
 
     @property
     def entries(self) -> tuple[Descriptor, ...]:
-        """Return the descriptors it lists; raises as `layout.parts`."""
-        return layout.parts(self.document or {}, self.what).manifests
+        """Return the descriptors it lists; raises as `oci.parts`."""
+        return oci.parts(self.document or {}, self.what).manifests
 
     def texts(self, field: str) -> list[str]:
         """Return the names it lists.
@@ -494,10 +494,10 @@ class _Listing:
         Raises:
             RefusedError: WH-IMG-014, it lists something else.
         """
-        found = layout.items(self.document or {}, field, self.what)
+        found = oci.items(self.document or {}, field, self.what)
         for number, item in enumerate(found):
             if not isinstance(item, str):
-                raise layout.wrong_form(self.what, f"{field}[{number}]", "is no text")
+                raise oci.wrong_form(self.what, f"{field}[{number}]", "is no text")
         return found
 
 
@@ -511,8 +511,8 @@ def pages(sender: Transport, url: str, scopes: tuple[str, ...]) -> Iterator[_Lis
         content = transport.content(answer, "GET", url)
         what = f"the listing {transport.shown(answer.url)}"
         if content is None:
-            raise layout.too_large(what, layout.MAX_DOCUMENT_BYTES)
-        yield _Listing(layout.parsed(content, what), what)
+            raise oci.too_large(what, oci.MAX_DOCUMENT_BYTES)
+        yield _Listing(oci.parsed(content, what), what)
         following = answer.links.get("next", {}).get("url")
         if not following:
             return

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wellhead.errors import Code, ConfigurationError, counted
-from wellhead.images import build, layer, layout, provenance, sbom, store
+from wellhead.images import build, layer, oci, provenance, sbom, store
 from wellhead.images.build import Built
 from wellhead.manifest.load import LoadedManifest
 
@@ -114,7 +114,7 @@ def _described(config: Any) -> tuple[str, list[Any]]:
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
     member = tar.getmember(name)
-    if member.size > layout.MAX_DOCUMENT_BYTES:
+    if member.size > oci.MAX_DOCUMENT_BYTES:
         raise _not_an_image(f"{name} has {member.size} bytes")
     file = tar.extractfile(member)
     if file is None:

@@ -14,7 +14,7 @@ from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from wellhead.images import layout
+from wellhead.images import oci
 from wellhead.manifest.load import LoadedManifest
 
 #: What the child of a release index is called.
@@ -134,21 +134,21 @@ def components(bill: Mapping[str, Any], what: str) -> tuple[Mapping[str, Any], .
     Raises:
         RefusedError: WH-IMG-014, a component has another form.
     """
-    found = layout.items(bill, "components", what)
+    found = oci.items(bill, "components", what)
     for number, part in enumerate(found):
         field = f"components[{number}]"
         match part:
             case {"name": str(), "version": str()}:
-                for entry in layout.items(part, "licenses", f"{what}, {field}"):
+                for entry in oci.items(part, "licenses", f"{what}, {field}"):
                     match entry:
                         case {"expression": str()}:
                             pass
                         case {"license": {"name": str()}} if "expression" not in entry:
                             pass
                         case _:
-                            raise layout.wrong_form(what, f"{field}.licenses", "holds no expression and no name")
+                            raise oci.wrong_form(what, f"{field}.licenses", "holds no expression and no name")
             case _:
-                raise layout.wrong_form(what, field, "does not name a component and its version")
+                raise oci.wrong_form(what, field, "does not name a component and its version")
     return tuple(found)
 
 

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout
-from wellhead.images.layout import Descriptor
+from wellhead.images import layout, naming, oci
+from wellhead.images.oci import Descriptor
 
 NO_NAME = Code("WH-IMG-017", "A store has nothing of that name.")
 
@@ -109,8 +109,8 @@ def read_file(path: Path) -> Source:
 
 def releases(store: Store, connector: ConnectorId | None = None) -> tuple[tuple[ConnectorId, str], ...]:
     """Return the connector and version of every release a store has a name for."""
-    parted = (layout.split(name) for name in store.names(connector))
-    return tuple((found, tag) for found, tag in parted if layout.is_version(tag))
+    parted = (naming.split(name) for name in store.names(connector))
+    return tuple((found, tag) for found, tag in parted if naming.is_version(tag))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def copy_release(source: Store, target: Store, connector: ConnectorId, version: 
         RefusedError: the target knows the version with other bytes (WH-IMG-016), or something is missing, changed or
             too large in the source (WH-IMG-011 to 013).
     """
-    release = layout.name_of(connector, version)
+    release = naming.name_of(connector, version)
     found = source.named(release)
     if found is None:
         raise ConfigurationError(
@@ -152,9 +152,9 @@ def copy_index(
     """
     known = target.named(release)
     if known is not None and known.digest != digest:
-        raise layout.taken(release, known.digest, digest, target.where)
+        raise naming.taken(release, known.digest, digest, target.where)
     shelf, into = source.shelf(connector), target.shelf(connector)
-    index = Descriptor(layout.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
+    index = Descriptor(oci.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
     done: set[Digest] = set() if layers else _layers(shelf, index)
     moved = _copy(shelf, into, index, done)
     said = [name for name in source.names(connector) if _is_about(name, _manifests(shelf, index))]
@@ -176,9 +176,9 @@ def missing(shelf: Shelf, found: Descriptor, depth: int = 0) -> tuple[Descriptor
     """
     if not shelf.holds(found):
         return (found,)
-    if found.media_type not in (layout.INDEX, layout.MANIFEST) or depth > layout.DEPTH:
+    if found.media_type not in (oci.INDEX, oci.MANIFEST) or depth > oci.DEPTH:
         return ()
-    below = layout.read(shelf, found.digest, "a document").children
+    below = oci.read(shelf, found.digest, "a document").children
     return tuple(each for child in below for each in missing(shelf, child, depth + 1))
 
 
@@ -192,7 +192,7 @@ def hold(
         RefusedError: what the registry has is not that release (WH-IMG-011 to 014).
     """
     if remote is not None:
-        release = layout.name_of(connector, version)
+        release = naming.name_of(connector, version)
         known = local.named(release)
         if known is None or known.digest != digest:
             copy_index(remote, local, connector, digest, release)
@@ -204,20 +204,20 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
     if found.digest in done:
         return 0
     done.add(found.digest)
-    if found.media_type not in (layout.INDEX, layout.MANIFEST):
+    if found.media_type not in (oci.INDEX, oci.MANIFEST):
         if target.claims(found):
             return 0
         target.adopt(found, lambda: source.chunks(found, f"blob {found.digest}"))
         return found.size
-    if depth > layout.DEPTH:
+    if depth > oci.DEPTH:
         raise RefusedError(
-            f"document {found.digest} is nested more than {layout.DEPTH} deep",
-            code=layout.BAD_DOCUMENT,
+            f"document {found.digest} is nested more than {oci.DEPTH} deep",
+            code=oci.BAD_DOCUMENT,
             hint="publish the release again",
         )
     content = source.get(found.digest, f"document {found.digest}")
     what = f"document {found.digest}"
-    below = layout.parts(layout.parsed(content, what), what).children
+    below = oci.parts(oci.parsed(content, what), what).children
     moved = sum(_copy(source, target, child, done, depth + 1) for child in below)
     if not target.claims(found):
         target.put(content, found.media_type)
@@ -227,18 +227,18 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
 
 def _layers(shelf: Shelf, index: Descriptor) -> set[Digest]:
     """Return the digests of the layers of a release's images."""
-    images = [item for item in layout.read(shelf, index.digest, "the release index").children if item.platform]
-    made = [layout.read(shelf, item.digest, f"the image manifest of {item.platform}") for item in images]
+    images = [item for item in oci.read(shelf, index.digest, "the release index").children if item.platform]
+    made = [oci.read(shelf, item.digest, f"the image manifest of {item.platform}") for item in images]
     return {item.digest for one in made for item in one.layers}
 
 
 def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:
     """Return the hashes of a release's index and of the documents it lists: what can be signed of it."""
-    listed = layout.read(shelf, index.digest, "the release index").children
+    listed = oci.read(shelf, index.digest, "the release index").children
     return frozenset(item.digest.removeprefix("sha256:") for item in (index, *listed))
 
 
 def _is_about(name: str, hashes: frozenset[str]) -> bool:
-    tag = layout.split(name)[1]
+    tag = naming.split(name)[1]
     # The list of what refers to a document is written anew where its entries are named.
-    return "." in tag and layout.subject_hash(tag) in hashes
+    return "." in tag and naming.subject_hash(tag) in hashes

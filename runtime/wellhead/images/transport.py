@@ -25,7 +25,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import requests
 
 from wellhead.errors import AuthError, Code, ConfigurationError, ThrottledError, TransientError, WellheadError
-from wellhead.images.layout import MAX_DOCUMENT_BYTES
+from wellhead.images.oci import MAX_DOCUMENT_BYTES
 
 UNREACHABLE = Code("WH-IMG-040", "A registry does not answer, or is failing.")
 LOGIN_REFUSED = Code("WH-IMG-041", "A registry does not accept who we are, or does not let us do this.")

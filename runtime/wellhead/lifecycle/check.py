@@ -22,7 +22,7 @@ from wellhead.engine.client import UNLOADABLE, ConflictError, Engine
 from wellhead.engine.container import Change, Resources
 from wellhead.errors import Code, ConfigurationError, FatalError, RefusedError, WellheadError
 from wellhead.ids import Digest
-from wellhead.images import base, layout
+from wellhead.images import base, engine_tar, layout, oci
 from wellhead.images.build import Built
 from wellhead.manifest.config import config_errors
 from wellhead.runners.docker import SOCKET_TARGET, DockerRunner, Launch, Started
@@ -72,7 +72,7 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
         FatalError: it breaks the protocol, or the Engine shows another id (WH-CAT-051).
     """
     platform = base.machine_platform()
-    image = layout.image(store, built.index_digest, platform)
+    image = oci.image(store, built.index_digest, platform)
     config = store.document(image.config.digest, f"the image config of {platform}").get("config")
     require_sealed(config if isinstance(config, dict) else {}, f"the image of {built.connector} for {platform}")
     was_there = any(engine.image_exists(found) for found in (image.config.digest, image.manifest.digest))
@@ -135,7 +135,7 @@ def load_image(engine: Engine, store: layout.Layout, index_digest: Digest, platf
         RefusedError: a blob is missing or changed (WH-IMG-011 to 013).
         FatalError: the Engine gave it an id that is none of its digests (WH-CAT-051).
     """
-    image = layout.image(store, index_digest, platform)
+    image = oci.image(store, index_digest, platform)
     known = (image.config.digest, image.manifest.digest)
     for image_id in known:
         if engine.image_exists(image_id):
@@ -154,11 +154,11 @@ def _loaded(engine: Engine, store: layout.Layout, index_digest: Digest, platform
     """Load an image; what lies below its last layer is a hundred megabytes that the release before brought already."""
     if engine.info().is_classic_store:
         try:
-            return engine.load(layout.engine_tar(store, index_digest, platform, top_only=True))
+            return engine.load(engine_tar.chunks(store, index_digest, platform, top_only=True))
         except ConfigurationError as error:
             if error.code != UNLOADABLE:
                 raise
-    return engine.load(layout.engine_tar(store, index_digest, platform))
+    return engine.load(engine_tar.chunks(store, index_digest, platform))
 
 
 def outside_mounts(changes: tuple[Change, ...]) -> list[str]:

@@ -21,7 +21,7 @@ from wellhead.catalog.garbage import Limits, Reason
 from wellhead.connections import ConnectionFile
 from wellhead.errors import AuthError, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest
-from wellhead.images import layout, store, transport
+from wellhead.images import layout, naming, store, transport
 from wellhead.images.layout import Swept
 from wellhead.lifecycle import lock, rollout
 from wellhead.lifecycle.host import Host
@@ -377,5 +377,5 @@ def _is_replaceable(host: Host, row: Release, reasons: Sequence[Reason]) -> bool
         return True
     if any(reason.kind not in garbage.NO_REFERENCE for reason in reasons):
         return False
-    index = host.layout().named(layout.name_of(row.connector_id, row.version))
+    index = host.layout().named(naming.name_of(row.connector_id, row.version))
     return index is not None and index.digest == row.index_digest and not store.missing(host.layout(), index)

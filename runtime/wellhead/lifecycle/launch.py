@@ -13,7 +13,7 @@ from wellhead import __version__, failpoints
 from wellhead.engine.container import Attachment, Mount
 from wellhead.errors import Code, ConfigurationError, RefusedError, WellheadError
 from wellhead.ids import Digest
-from wellhead.images import layout
+from wellhead.images import engine_tar
 from wellhead.lifecycle import ahead
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.plan import Plan
@@ -141,7 +141,7 @@ def loaded_image(here: Run, plan: Plan) -> str:
     if known is not None:
         return known
     with here.timeline.step("load"):
-        image_id = engine.load(layout.engine_tar(here.host.layout(), release.index_digest, plan.platform))
+        image_id = engine.load(engine_tar.chunks(here.host.layout(), release.index_digest, plan.platform))
     release.require_image(plan.platform, image_id)
     return image_id
 

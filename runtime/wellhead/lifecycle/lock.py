@@ -20,7 +20,7 @@ from wellhead.catalog.pinned import PinnedRelease
 from wellhead.connections import ConnectionFile
 from wellhead.errors import Code, ConfigurationError, Place, RefusedError, counted
 from wellhead.ids import ConnectorId
-from wellhead.images.layout import ImageDigests
+from wellhead.images.oci import ImageDigests
 from wellhead.images.store import Store
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.resolution import choose_all

@@ -25,7 +25,7 @@ from wellhead.compat import judge
 from wellhead.engine.client import Engine
 from wellhead.errors import Code, ConfigurationError, RefusedError, counted
 from wellhead.ids import ConnectorId
-from wellhead.images import build, layout, saved, store
+from wellhead.images import build, layout, oci, saved, store
 from wellhead.images.build import Built, Inputs
 from wellhead.images.store import Store
 from wellhead.lifecycle import check, governance, rollout
@@ -114,7 +114,7 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
         verify.attach(here.store, statement_of(built, here.clock.now(), here.valid_for), *here.keys)
     release = verify.verify_release(here.store, built.index_digest, built.connector, built.version, here.trust)
     name = verify.release_name(built.connector, built.version)
-    here.store.name(name, layout.Descriptor(layout.INDEX, built.index_digest, _size(here, built)))
+    here.store.name(name, oci.Descriptor(oci.INDEX, built.index_digest, _size(here, built)))
     if here.remote is not None:
         store.copy_release(here.store, here.remote, built.connector, built.version)
     points_channel = _register(here, built, channel)

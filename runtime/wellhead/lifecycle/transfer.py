@@ -23,7 +23,7 @@ from wellhead.catalog.keys import PublicKey
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import bundle, layout, store
+from wellhead.images import bundle, engine_tar, naming, oci, store
 from wellhead.images.layout import Layout
 from wellhead.images.store import Shelf, Store
 from wellhead.lifecycle.host import Host
@@ -180,8 +180,8 @@ def export(host: Host, releases: Sequence[Release], keys: Sequence[PublicKey], f
             connector, version, digest = release.connector_id, release.version, release.index_digest
             held = host.holding(connector, version, digest)
             verify.verify_release(held, digest, connector, version, host.trust())
-            store.copy_index(held, gathered, connector, digest, layout.name_of(connector, version))
-        extra = {bundle.RECORDS: layout.canonical(_records(host, releases).model_dump(mode="json"))}
+            store.copy_index(held, gathered, connector, digest, naming.name_of(connector, version))
+        extra = {bundle.RECORDS: oci.canonical(_records(host, releases).model_dump(mode="json"))}
         extra |= {f"{bundle.KEYS}{key.id.replace(':', '-')}.pub": key.pem for key in keys}
         size = bundle.pack(gathered, extra, file)
     return Exported(tuple((release.connector_id, release.version) for release in releases), size)
@@ -266,7 +266,7 @@ def _read(said: bytes, file: Path) -> Records:
 
 def _verified(host: Host, found: Layout, record: ReleaseRecord) -> VerifiedRelease:
     connector, digest = ConnectorId(record.connector), Digest(record.digest)
-    layout.name_of(connector, record.version)
+    naming.name_of(connector, record.version)
     release = verify.verify_release(found, digest, connector, record.version, host.trust())
     verify.verify_layers(found, release)
     return release
@@ -289,11 +289,11 @@ def _bring_back(host: Host, release: VerifiedRelease, who: str) -> None:
 
 
 def _keep(host: Host, found: Layout, release: VerifiedRelease, into_engine: bool) -> str | None:
-    name = layout.name_of(release.connector, release.version)
+    name = naming.name_of(release.connector, release.version)
     image_id = None
     if into_engine:
         # Invariant 12: what was verified is what runs.
-        image_id = host.engine().load(layout.engine_tar(found, release.index_digest, host.platform))
+        image_id = host.engine().load(engine_tar.chunks(found, release.index_digest, host.platform))
         release.require_image(host.platform, image_id)
     store.copy_index(found, host.layout(), release.connector, release.index_digest, name, layers=not into_engine)
     remote = host.remote()
@@ -343,10 +343,10 @@ def row_of(store: Store, release: VerifiedRelease, published_at: datetime) -> Re
 
 def _manifest(shelf: Shelf, release: VerifiedRelease) -> dict[str, Any]:
     """Return a verified release's manifest as it was published; the model would add what it left to defaults."""
-    index = layout.read(shelf, release.index_digest, "the release index").children
-    [artifact] = [child for child in index if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
-    contents = layout.read(shelf, artifact.digest, "the connector manifest's artifact").children
-    [written] = [item for item in contents if item.media_type == layout.CONNECTOR_MANIFEST]
+    index = oci.read(shelf, release.index_digest, "the release index").children
+    [artifact] = [child for child in index if child.annotations.get(oci.ROLE_ANNOTATION) == "manifest"]
+    contents = oci.read(shelf, artifact.digest, "the connector manifest's artifact").children
+    [written] = [item for item in contents if item.media_type == oci.CONNECTOR_MANIFEST]
     return shelf.document(written.digest, "the connector manifest (canonical JSON)")
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout, store
-from wellhead.images.layout import Descriptor
+from wellhead.images import layout, naming, oci, store
+from wellhead.images.oci import Descriptor
 from wellhead.images.store import Source, Store
 
 CONNECTOR = ConnectorId("dev/suite")
@@ -36,16 +36,15 @@ def given(content: bytes) -> Source:
 def release(into: Store, version: str, layers: tuple[bytes, ...] = (b"layer bytes",)) -> Descriptor:
     """Store a release of one image and an artifact, without a name, and return its index."""
     shelf = into.shelf(CONNECTOR)
-    config = shelf.put(layout.canonical({"config": {}, "version": version}), layout.CONFIG)
+    config = shelf.put(oci.canonical({"config": {}, "version": version}), oci.CONFIG)
     stored = [
-        shelf.adopt(Descriptor(layout.LAYER, layout.digest_of(content), len(content)), given(content))
-        for content in layers
+        shelf.adopt(Descriptor(oci.LAYER, oci.digest_of(content), len(content)), given(content)) for content in layers
     ]
-    image = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config.document()}
+    image = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config.document()}
     image["layers"] = [item.document() for item in stored]
-    child = shelf.put(layout.canonical(image), layout.MANIFEST, platform="linux/amd64")
-    index = {"schemaVersion": 2, "mediaType": layout.INDEX, "manifests": [child.document()]}
-    return shelf.put(layout.canonical(index), layout.INDEX)
+    child = shelf.put(oci.canonical(image), oci.MANIFEST, platform="linux/amd64")
+    index = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [child.document()]}
+    return shelf.put(oci.canonical(index), oci.INDEX)
 
 
 def remark(into: Store, index: Descriptor, text: bytes) -> Descriptor:
@@ -53,13 +52,13 @@ def remark(into: Store, index: Descriptor, text: bytes) -> Descriptor:
     shelf = into.shelf(CONNECTOR)
     document = {
         "schemaVersion": 2,
-        "mediaType": layout.MANIFEST,
+        "mediaType": oci.MANIFEST,
         "artifactType": "application/vnd.example.remark",
-        "config": shelf.put(b"{}", layout.EMPTY).document(),
+        "config": shelf.put(b"{}", oci.EMPTY).document(),
         "layers": [shelf.put(text, "text/plain").document()],
-        "subject": Descriptor(layout.INDEX, index.digest, index.size).document(),
+        "subject": Descriptor(oci.INDEX, index.digest, index.size).document(),
     }
-    return shelf.put(layout.canonical(document), layout.MANIFEST)
+    return shelf.put(oci.canonical(document), oci.MANIFEST)
 
 
 class StoreSuite:
@@ -82,8 +81,8 @@ class StoreSuite:
         """A document, a small blob, a large one."""
         index = release(opened, "1.0.0")
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.read(shelf, index.digest, "the index").children
-        config, packed = layout.read(shelf, image.digest, "the image").children
+        [image] = oci.read(shelf, index.digest, "the index").children
+        config, packed = oci.read(shelf, image.digest, "the image").children
         assert shelf.document(config.digest, "the config") == {"config": {}, "version": "1.0.0"}
         assert b"".join(shelf.chunks(packed, "the layer")) == b"layer bytes"
         assert all(shelf.holds(item) and shelf.claims(item) for item in (index, image, config, packed))
@@ -92,7 +91,7 @@ class StoreSuite:
     def test_what_is_not_there_is_said_to_be_missing(self, opened: Store) -> None:
         """Never an empty answer."""
         shelf = opened.shelf(CONNECTOR)
-        missing = Descriptor(layout.LAYER, Digest("sha256:" + "0" * 64), 10)
+        missing = Descriptor(oci.LAYER, Digest("sha256:" + "0" * 64), 10)
         assert not shelf.holds(missing)
         assert not shelf.claims(missing)
         with pytest.raises(RefusedError) as caught:
@@ -110,7 +109,7 @@ class StoreSuite:
         again = self.open()
         found = again.named(f"{CONNECTOR}:1.0.0")
         assert found is not None
-        assert (found.media_type, found.digest, found.size) == (layout.INDEX, index.digest, index.size)
+        assert (found.media_type, found.digest, found.size) == (oci.INDEX, index.digest, index.size)
         assert again.names() == again.names(CONNECTOR) == (f"{CONNECTOR}:1.0.0",)
         assert again.names(OTHER) == ()
         assert store.releases(again) == ((CONNECTOR, "1.0.0"),)
@@ -138,12 +137,12 @@ class StoreSuite:
     def test_what_is_said_about_a_release_may_be_replaced_and_is_listed_once(self, opened: Store) -> None:
         """A second signature takes the place of the first; another tool's remark stays."""
         index = release(opened, "1.0.0")
-        opened.name(f"{CONNECTOR}:{layout.about(index.digest, '.wh')}", remark(opened, index, b"first"))
+        opened.name(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}", remark(opened, index, b"first"))
         other = remark(opened, index, b"another tool's")
-        opened.name(f"{CONNECTOR}:{layout.about(index.digest, '.other')}", other)
+        opened.name(f"{CONNECTOR}:{naming.about(index.digest, '.other')}", other)
         second = remark(self.open(), index, b"second")
-        self.open().name(f"{CONNECTOR}:{layout.about(index.digest, '.wh')}", second)
-        found = opened.named(f"{CONNECTOR}:{layout.about(index.digest, '.wh')}")
+        self.open().name(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}", second)
+        found = opened.named(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}")
         assert found is not None
         assert found.digest == second.digest
         listed = [item.digest for item in self.open().referrers(CONNECTOR, index.digest)]
@@ -157,7 +156,7 @@ class StoreSuite:
             mine = self.open()
             index = release(mine, f"1.0.{number}")
             said = remark(mine, index, str(number).encode())
-            mine.name(f"{CONNECTOR}:{layout.about(index.digest, '.wh')}", said)
+            mine.name(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}", said)
             mine.name(f"{CONNECTOR}:1.0.{number}", index)
             return f"1.0.{number}", said
 
@@ -168,7 +167,7 @@ class StoreSuite:
         for version, said in published.items():
             index_of = fresh.named(f"{CONNECTOR}:{version}")
             assert index_of is not None
-            found = fresh.named(f"{CONNECTOR}:{layout.about(index_of.digest, '.wh')}")
+            found = fresh.named(f"{CONNECTOR}:{naming.about(index_of.digest, '.wh')}")
             assert found is not None
             assert found.digest == said.digest
             assert [item.digest for item in fresh.referrers(CONNECTOR, index_of.digest)] == [said.digest]
@@ -178,8 +177,8 @@ class StoreSuite:
         content = bytes(range(256)) * 8 * 1024 + b"end"
         index = release(opened, "1.0.0", (content,))
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.read(shelf, index.digest, "the index").children
-        _, packed = layout.read(shelf, image.digest, "the image").children
+        [image] = oci.read(shelf, index.digest, "the index").children
+        _, packed = oci.read(shelf, image.digest, "the image").children
         self.break_blob(packed)
         seen = bytearray()
         with pytest.raises(RefusedError) as caught:
@@ -191,8 +190,8 @@ class StoreSuite:
         """A config is as small as a document and is checked like one."""
         index = release(opened, "1.0.0")
         shelf = self.open().shelf(CONNECTOR)
-        [image] = layout.read(shelf, index.digest, "the index").children
-        config, _ = layout.read(shelf, image.digest, "the image").children
+        [image] = oci.read(shelf, index.digest, "the index").children
+        config, _ = oci.read(shelf, image.digest, "the image").children
         self.break_blob(config)
         with pytest.raises(RefusedError) as caught:
             shelf.get(config.digest, "the config")
@@ -201,7 +200,7 @@ class StoreSuite:
     def test_what_is_not_what_it_claims_is_not_taken(self, opened: Store) -> None:
         """Neither too long, nor too short, nor other bytes; and it is not there afterwards."""
         shelf = opened.shelf(CONNECTOR)
-        claimed = Descriptor(layout.LAYER, layout.digest_of(b"right"), 5)
+        claimed = Descriptor(oci.LAYER, oci.digest_of(b"right"), 5)
         for wrong in (b"wrong", b"right and more", b"rig"):
             with pytest.raises(RefusedError) as caught:
                 shelf.adopt(claimed, given(wrong))
@@ -210,16 +209,16 @@ class StoreSuite:
 
     def test_a_document_larger_than_any_is_refused(self, opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """Before it fills memory."""
-        found = opened.shelf(CONNECTOR).put(b"x" * 100, layout.CONFIG)
-        monkeypatch.setattr(layout, "MAX_DOCUMENT_BYTES", 99)
+        found = opened.shelf(CONNECTOR).put(b"x" * 100, oci.CONFIG)
+        monkeypatch.setattr(oci, "MAX_DOCUMENT_BYTES", 99)
         with pytest.raises(RefusedError) as caught:
             opened.shelf(CONNECTOR).get(found.digest, "it")
         assert caught.value.code.name == "WH-IMG-013"
 
     def test_a_layer_larger_than_any_is_refused(self, opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """On its way out, whatever its descriptor claims."""
-        found = opened.shelf(CONNECTOR).put(b"x" * 100, layout.LAYER)
-        monkeypatch.setattr(layout, "MAX_LAYER_BYTES", 99)
+        found = opened.shelf(CONNECTOR).put(b"x" * 100, oci.LAYER)
+        monkeypatch.setattr(oci, "MAX_LAYER_BYTES", 99)
         with pytest.raises(RefusedError) as caught:
             list(opened.shelf(CONNECTOR).chunks(found, "it"))
         assert caught.value.code.name == "WH-IMG-013"
@@ -229,7 +228,7 @@ class StoreSuite:
         folder, back = layout.Layout.create(tmp_path / "folder"), layout.Layout.create(tmp_path / "back")
         index = release(folder, "1.0.0", (b"one", b"two" * 1000))
         said = remark(folder, index, b"signed")
-        about = f"{CONNECTOR}:{layout.about(index.digest, '.wh')}"
+        about = f"{CONNECTOR}:{naming.about(index.digest, '.wh')}"
         folder.name(about, said)
         folder.name(f"{CONNECTOR}:1.0.0", index)
         first = store.copy_release(folder, opened, CONNECTOR, "1.0.0")

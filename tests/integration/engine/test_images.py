@@ -10,7 +10,7 @@ from tests import tiny
 from tests.containers import created, program
 from tests.project import Warm
 from wellhead.engine.client import Engine
-from wellhead.images import layout
+from wellhead.images import engine_tar, oci
 
 pytestmark = [pytest.mark.real, pytest.mark.engines]
 
@@ -25,11 +25,11 @@ def test_images_that_nothing_refers_to_go_and_those_in_use_stay(engine: Engine, 
     project.connect("flights", "dev/tiny", ["rows"], version="1.2.0")
     store = tiny.store(project)
     loaded = {
-        version: engine.load(layout.engine_tar(store, found.index_digest, "linux/amd64"))
+        version: engine.load(engine_tar.chunks(store, found.index_digest, "linux/amd64"))
         for version, found in built.items()
     }
     # As after `catalog import --engine`: the Engine alone has this one's layers.
-    layer = layout.image(store, built["1.3.0"].index_digest, "linux/amd64").layers[0]
+    layer = oci.image(store, built["1.3.0"].index_digest, "linux/amd64").layers[0]
     (store.path / "blobs/sha256" / layer.digest.removeprefix("sha256:")).unlink()
     try:
         with created(engine, program(loaded["1.1.0"], "")) as container:

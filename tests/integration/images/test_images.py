@@ -20,7 +20,7 @@ from tests.containers import cache, engine
 from wellhead.catalog import verify
 from wellhead.engine.client import Engine
 from wellhead.ids import Digest
-from wellhead.images import base, build, layout, provenance, sbom
+from wellhead.images import base, build, engine_tar, layout, oci, provenance, sbom
 
 __all__ = ["engine"]
 
@@ -58,7 +58,7 @@ def loaded(engine: Engine, inputs: build.Inputs, tmp_path: Path) -> Iterator[tup
     """The tiny connector's image, in the Engine."""
     store = layout.Layout.create(tmp_path / "store")
     built = build.build(unique(tmp_path), inputs, store)
-    image_id = engine.load(layout.engine_tar(store, built.index_digest, base.machine_platform()))
+    image_id = engine.load(engine_tar.chunks(store, built.index_digest, base.machine_platform()))
     yield image_id, built
     engine.remove_image(image_id)
 
@@ -96,7 +96,7 @@ def for_both(folder: Path) -> Path:
 BUILD = """
 import os, sys
 from pathlib import Path
-from wellhead.images import base, build, layout
+from wellhead.images import base, build, engine_tar, layout, oci
 connector, sdk, cache, store, *others = (Path(part) for part in sys.argv[1:])
 os.umask(int(os.environ.pop("MASK"), 8))
 inputs = build.Inputs(base.rootfs((), cache), sdk, cache, {"linux/arm64": base.rootfs((), cache, target="linux/arm64")})
@@ -134,11 +134,11 @@ def test_another_clock_umask_language_and_folder_give_the_same_release_for_both_
     assert first == second
     store = layout.Layout.open(one / "store")
     for platform in ("linux/amd64", "linux/arm64"):
-        config = layout.image(store, Digest(first), platform).config
+        config = oci.image(store, Digest(first), platform).config
         assert store.document(config.digest, "config")["architecture"] == platform.partition("/")[2]
 
 
-def libraries(store: layout.Layout, found: layout.Image) -> set[int]:
+def libraries(store: layout.Layout, found: oci.Image) -> set[int]:
     """Return the ELF machine number of every shared library of an image."""
     machines = set()
     for number, item in enumerate(found.layers):
@@ -159,8 +159,8 @@ def test_an_image_for_arm64_holds_the_other_machines_libraries_alone(inputs: bui
     both = dataclasses.replace(inputs, others={"linux/arm64": base.rootfs((), cache(), target="linux/arm64")})
     digest = build.build(connector, both, store).index_digest
     # 62 is x86-64 and 183 AArch64.
-    assert libraries(store, layout.image(store, digest, "linux/amd64")) == {62}
-    assert libraries(store, layout.image(store, digest, "linux/arm64")) == {183}
+    assert libraries(store, oci.image(store, digest, "linux/amd64")) == {62}
+    assert libraries(store, oci.image(store, digest, "linux/arm64")) == {183}
 
 
 def test_the_bill_of_materials_names_debian_packages_and_licences(inputs: build.Inputs, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_bill_of_materials_names_debian_packages_and_licences(inputs: build.
     connector = copied(TINY, tmp_path / "tiny")
     shutil.copyfile(LOCK, connector / "requirements.lock")
     built = build.build(connector, inputs, store)
-    children = layout.read(store, built.index_digest, "index").children
+    children = oci.read(store, built.index_digest, "index").children
     bill = json.loads(verify.read_part(store, children, sbom.ROLE, sbom.MEDIA_TYPE, verify.NO_SBOM))
     listed = {part["name"]: part for part in bill["components"]}
     assert listed["libc6"]["purl"].startswith("pkg:deb/debian/libc6@2.36")
@@ -244,13 +244,13 @@ def test_a_locked_dependency_is_in_the_image_compiled_and_in_the_bill_of_materia
     shutil.copyfile(LOCK, connector / "requirements.lock")
     store = layout.Layout.create(tmp_path / "store")
     built = build.build(connector, inputs, store)
-    image_id = engine.load(layout.engine_tar(store, built.index_digest, base.machine_platform()))
+    image_id = engine.load(engine_tar.chunks(store, built.index_digest, base.machine_platform()))
     program = "import os, pydantic_core, pydantic; print(os.path.exists(pydantic.__cached__), pydantic_core.__name__)"
     done = run(image_id, "-c", program, options=("--entrypoint", "python3"))
     engine.remove_image(image_id)
     assert done.stdout.split() == ["True", "pydantic_core"], done.stderr
     index = store.document(built.index_digest, "index")
-    (sbom,) = [child for child in index["manifests"] if child.get("annotations") == {layout.ROLE_ANNOTATION: "sbom"}]
+    (sbom,) = [child for child in index["manifests"] if child.get("annotations") == {oci.ROLE_ANNOTATION: "sbom"}]
     (content,) = store.document(sbom["digest"], "sbom")["layers"]
     names = {item["name"] for item in store.document(content["digest"], "sbom")["components"]}
     assert {"pydantic", "pydantic_core", "wellhead-sdk", "wellhead-connector-tiny"} <= names

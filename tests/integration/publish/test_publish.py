@@ -18,7 +18,7 @@ from wellhead.engine.client import Engine
 from wellhead.engine.container import Change
 from wellhead.errors import ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectorId
-from wellhead.images import base, build, layout
+from wellhead.images import base, build, layout, oci
 from wellhead.lifecycle import check, publish
 from wellhead.lifecycle.publish import Publisher
 from wellhead.registry import alerts, catalog_events, channels, definitions
@@ -215,7 +215,7 @@ def test_a_manifest_with_an_error_is_not_even_built(publisher: Publisher, tmp_pa
 def test_a_broken_layer_does_not_get_into_an_engine(publisher: Publisher, tmp_path: Path) -> None:
     built = build.build(unique(ROOT / "tests/images/tiny", tmp_path), publisher.inputs, publisher.store)
     verify.attach(publisher.store, publish.statement_of(built, publisher.clock.now()), *publisher.keys)
-    image = layout.image(publisher.store, built.index_digest, base.machine_platform())
+    image = oci.image(publisher.store, built.index_digest, base.machine_platform())
     blob = publisher.store.path / "blobs/sha256" / image.layers[-1].digest.removeprefix("sha256:")
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1

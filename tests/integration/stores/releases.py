@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wellhead.catalog import verify
 from wellhead.catalog.keys import PrivateKey
-from wellhead.images import build, layer, layout, provenance, sbom, store
+from wellhead.images import build, layer, oci, provenance, sbom, store
 from wellhead.images.layout import Layout
 from wellhead.images.store import Store
 from wellhead.lifecycle import publish as order
@@ -44,6 +44,6 @@ def publish(
     built = build.assemble(loaded, stacks, parts, provenance.Making(), local)
     verify.attach(local, order.statement_of(built, datetime.now(UTC)), key)
     size = len(local.get(built.index_digest, "the index"))
-    local.name(verify.release_name(built.connector, version), layout.Descriptor(layout.INDEX, built.index_digest, size))
+    local.name(verify.release_name(built.connector, version), oci.Descriptor(oci.INDEX, built.index_digest, size))
     store.copy_release(local, into, built.connector, version)
     return built

@@ -15,7 +15,7 @@ from wellhead.catalog import keys, verify
 from wellhead.catalog.keys import PrivateKey
 from wellhead.errors import TransientError
 from wellhead.ids import Digest
-from wellhead.images import layout, store
+from wellhead.images import naming, oci, store
 from wellhead.images.registry import Registry
 from wellhead.lifecycle import transfer
 from wellhead.lifecycle.host import Host
@@ -59,7 +59,7 @@ def require_whole(here: Host, version: str, opened: Registry) -> None:
     release = verify.verify_release(opened, found, TINY, version, here.trust())
     verify.verify_layers(opened.shelf(TINY), release)
     assert opened.referrers(TINY, found) != ()
-    assert opened.named(f"{TINY}:{layout.about(release.images['linux/amd64'].manifest, '.sig')}") is not None
+    assert opened.named(f"{TINY}:{naming.about(release.images['linux/amd64'].manifest, '.sig')}") is not None
 
 
 def test_a_registry_that_deletes_loses_what_nothing_refers_to_and_nothing_else(
@@ -74,7 +74,7 @@ def test_a_registry_that_deletes_loses_what_nothing_refers_to_and_nothing_else(
     assert [version for _, version in store.releases(opened, TINY)] == ["1.2.0", "1.3.0"] == stored(here)
     for version in ("1.0.0", "1.1.0"):
         for part in parts[version]:
-            assert not opened.shelf(TINY).holds(layout.Descriptor(layout.MANIFEST, part, 0))
+            assert not opened.shelf(TINY).holds(oci.Descriptor(oci.MANIFEST, part, 0))
             assert not any(part.removeprefix("sha256:") in name for name in opened.names(TINY))
     for version in ("1.2.0", "1.3.0"):
         require_whole(here, version, opened)
@@ -106,7 +106,7 @@ def test_other_bytes_under_the_version_are_left_in_the_registry(deleting: tuple[
     here, server = deleting
     known, remote = digests(here), server.open()
     remote.shelf(TINY).delete(known["1.0.0"])
-    remote.name(f"{TINY}:1.0.0", layout.Descriptor(layout.INDEX, known["1.3.0"], 0))
+    remote.name(f"{TINY}:1.0.0", oci.Descriptor(oci.INDEX, known["1.3.0"], 0))
     done = gc(here)
     assert done.left == {"dev/tiny 1.0.0": f"{remote.where} has other bytes under this version"}
     require_whole(here, "1.3.0", server.open())

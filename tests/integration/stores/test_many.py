@@ -13,7 +13,7 @@ from tests.oci_registry import OciRegistry
 from tests.parts import ROOT
 from wellhead.catalog import keys, trust, verify
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout, store
+from wellhead.images import naming, oci, store
 from wellhead.images.layout import Layout
 from wellhead.images.store import Store
 
@@ -58,7 +58,7 @@ def test_fifty_releases_of_eight_processes_are_all_there(kind: str, server: OciR
     opened: Store = server.open() if kind == "registry" else Layout.open(tmp_path / "shared")
     assert {f"{connector}:{version}" for connector, version in store.releases(opened)} == set(published)
     for name, digest in published.items():
-        _require_whole(opened, *layout.split(name), Digest(digest), trust.load(tmp_path / "trust.yaml"))
+        _require_whole(opened, *naming.split(name), Digest(digest), trust.load(tmp_path / "trust.yaml"))
 
 
 def _require_whole(opened: Store, connector: ConnectorId, version: str, digest: Digest, trusted: trust.Trust) -> None:
@@ -73,9 +73,9 @@ def _require_whole(opened: Store, connector: ConnectorId, version: str, digest: 
     assert envelope is not None
     assert [item.digest for item in opened.referrers(connector, digest)] == [envelope.digest]
     for signed in (digest, release.images["linux/amd64"].manifest):
-        assert opened.named(f"{connector}:{layout.about(signed, '.sig')}") is not None
-    children = layout.read(shelf, digest, "the index").children
-    [listed] = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "sbom"]
+        assert opened.named(f"{connector}:{naming.about(signed, '.sig')}") is not None
+    children = oci.read(shelf, digest, "the index").children
+    [listed] = [child for child in children if child.annotations.get(oci.ROLE_ANNOTATION) == "sbom"]
     [content] = shelf.document(listed.digest, "the SBOM's artifact")["layers"]
     described = shelf.document(content["digest"], "the SBOM")
     assert described["metadata"]["component"]["version"] == version

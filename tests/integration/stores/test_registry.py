@@ -9,7 +9,7 @@ from tests import oci_registry
 from tests.oci_registry import OciRegistry
 from wellhead.errors import AuthError, ConfigurationError, TransientError
 from wellhead.images import registry
-from wellhead.images.layout import Descriptor
+from wellhead.images.oci import Descriptor
 from wellhead.images.registry import Registry
 from wellhead.images.store import Store
 from wellhead.images.transport import Credentials

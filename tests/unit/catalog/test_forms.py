@@ -20,8 +20,9 @@ import requests
 from wellhead.catalog import signature, verify
 from wellhead.errors import WellheadError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import bundle, layer, layout, saved, sbom, store
-from wellhead.images.layout import Descriptor, Layout
+from wellhead.images import bundle, engine_tar, layer, naming, oci, saved, sbom, store
+from wellhead.images.layout import Layout
+from wellhead.images.oci import Descriptor
 from wellhead.images.registry import Registry
 from wellhead.images.transport import Credentials, Transport
 
@@ -84,12 +85,12 @@ class Memory:
         return self
 
     def put(self, content: bytes, media_type: str, **fields: Any) -> Descriptor:
-        found = Descriptor(media_type, layout.digest_of(content), len(content), **fields)
+        found = Descriptor(media_type, oci.digest_of(content), len(content), **fields)
         self.blobs[found.digest] = content
         return found
 
     def adopt(self, found: Descriptor, read: store.Source) -> Descriptor:
-        self.blobs[found.digest] = b"".join(layout.checked(read(), found, f"blob {found.digest}"))
+        self.blobs[found.digest] = b"".join(oci.checked(read(), found, f"blob {found.digest}"))
         return found
 
     def holds(self, found: Descriptor) -> bool:
@@ -98,20 +99,20 @@ class Memory:
     claims = holds
 
     def get(self, digest: Digest, what: str) -> bytes:
-        layout.require_digest(digest)
+        oci.require_digest(digest)
         try:
             return self.blobs[digest]
         except KeyError:
-            raise layout.broken(digest, what) from None
+            raise oci.broken(digest, what) from None
 
     def document(self, digest: Digest, what: str) -> dict[str, Any]:
-        return layout.parsed(self.get(digest, what), f"{what} ({digest})")
+        return oci.parsed(self.get(digest, what), f"{what} ({digest})")
 
     def chunks(self, found: Descriptor, what: str) -> Iterator[bytes]:
-        return layout.checked([self.get(found.digest, what)], found, what)
+        return oci.checked([self.get(found.digest, what)], found, what)
 
     def name(self, name: str, found: Descriptor) -> None:
-        layout.split(name)
+        naming.split(name)
         self.meant[name] = found
 
     def named(self, name: str) -> Descriptor | None:
@@ -134,7 +135,7 @@ class Memory:
             if item is not None:
                 item["digest"] = self.instead(item["digest"], old, content)
                 item["size"] = len(self.blobs[item["digest"]])
-        return self.put(layout.canonical(document), "").digest
+        return self.put(oci.canonical(document), "").digest
 
 
 @dataclasses.dataclass
@@ -147,23 +148,23 @@ class Sold:
     rule: Any
 
     def digests(self) -> dict[str, Digest]:
-        index = layout.read(self.store, self.built.index_digest, "index")
-        roles = {child.annotations.get(layout.ROLE_ANNOTATION, "image"): child.digest for child in index.manifests}
-        image = layout.read(self.store, roles["image"], "image")
+        index = oci.read(self.store, self.built.index_digest, "index")
+        roles = {child.annotations.get(oci.ROLE_ANNOTATION, "image"): child.digest for child in index.manifests}
+        image = oci.read(self.store, roles["image"], "image")
         assert image.config is not None
         inside = {
-            f"{role}'s document": layout.read(self.store, roles[role], role).layers[0].digest
+            f"{role}'s document": oci.read(self.store, roles[role], role).layers[0].digest
             for role in ("sbom", "provenance", "manifest")
         }
         return {"index": self.built.index_digest, "config": image.config.digest, **roles, **inside}
 
     def loaded(self, index: Digest, top_only: bool) -> None:
-        for _ in layout.engine_tar(self.store, index, "linux/amd64", top_only=top_only):
+        for _ in engine_tar.chunks(self.store, index, "linux/amd64", top_only=top_only):
             pass
 
     def uses(self, index: Digest) -> Iterator[Callable[[], Any]]:
         """Yield what is done with a release, by whoever does not look at signatures."""
-        lowest = layout.image(self.store, self.built.index_digest, "linux/amd64").layers[0].digest
+        lowest = oci.image(self.store, self.built.index_digest, "linux/amd64").layers[0].digest
         rule = dataclasses.replace(
             self.rule,
             allow_unsigned=True,
@@ -185,7 +186,7 @@ class Sold:
 
         yield looked_at
         yield copied
-        yield lambda: store.missing(self.store, Descriptor(layout.INDEX, index, len(self.store.blobs[index])))
+        yield lambda: store.missing(self.store, Descriptor(oci.INDEX, index, len(self.store.blobs[index])))
         for top_only in (False, True):
             yield partial(self.loaded, index, top_only)
 
@@ -193,9 +194,7 @@ class Sold:
 @pytest.fixture
 def sold(shop: Any) -> Sold:
     built = shop.publish()
-    shop.store.name(
-        RELEASE, layout.Descriptor(layout.INDEX, built.index_digest, len(shop.store.get(built.index_digest, "")))
-    )
+    shop.store.name(RELEASE, oci.Descriptor(oci.INDEX, built.index_digest, len(shop.store.get(built.index_digest, ""))))
     return Sold(Memory(shop.store), built, shop.trust, shop.trust.rule(TINY))
 
 
@@ -237,11 +236,11 @@ def test_a_signature_with_wrong_insides_never_crashes(sold: Sold) -> None:
     envelope = json.loads(sold.store.get(manifest["layers"][0]["digest"], "envelope"))
 
     def named(document: Any) -> Iterator[Callable[[], Any]]:
-        sold.store.name(name, sold.store.put(written(document), layout.MANIFEST))
+        sold.store.name(name, sold.store.put(written(document), oci.MANIFEST))
         yield lambda: verify.verify_release(sold.store, sold.built.index_digest, TINY, "1.0.0", sold.trust)
 
     def enveloped(document: Any) -> Iterator[Callable[[], Any]]:
-        yield from named(manifest | {"layers": [sold.store.put(written(document), layout.ENVELOPE).document()]})
+        yield from named(manifest | {"layers": [sold.store.put(written(document), oci.ENVELOPE).document()]})
         yield lambda: signature.opened(written(document))
 
     assert crashes(manifest, named) == []
@@ -275,15 +274,15 @@ def test_a_folder_with_wrong_insides_never_crashes(sold: Sold, shop: Any) -> Non
 
 def test_a_list_of_what_refers_to_a_release_with_wrong_insides_never_crashes(sold: Sold, shop: Any) -> None:
     folder: Layout = shop.store
-    listed = f"{TINY}:{layout.about(sold.built.index_digest)}"
+    listed = f"{TINY}:{naming.about(sold.built.index_digest)}"
     known, remark = folder.named(listed), folder.named(verify.signature_name(TINY, sold.built.index_digest))
     assert known is not None
     assert remark is not None
-    made = layout.read(folder, remark.digest, "signature")
+    made = oci.read(folder, remark.digest, "signature")
 
     def uses(document: Any) -> Iterator[Callable[[], Any]]:
-        yield lambda: layout.parts(layout.parsed(written(document), listed), listed)
-        yield lambda: layout.with_referrer(layout.parsed(written(document), listed), listed, remark, made, None)
+        yield lambda: oci.parts(oci.parsed(written(document), listed), listed)
+        yield lambda: oci.with_referrer(oci.parsed(written(document), listed), listed, remark, made, None)
 
     assert crashes(folder.document(known.digest, listed), uses) == []
 
@@ -327,10 +326,10 @@ SOUND = {
     "catalog": {"repositories": ["dev/tiny", "library/other"]},
     "referrers": {
         "schemaVersion": 2,
-        "mediaType": layout.INDEX,
+        "mediaType": oci.INDEX,
         "manifests": [
             {
-                "mediaType": layout.MANIFEST,
+                "mediaType": oci.MANIFEST,
                 "digest": f"sha256:{'0' * 64}",
                 "size": 7,
                 "artifactType": "text/plain",
@@ -369,9 +368,9 @@ def test_an_answer_of_a_registry_with_wrong_insides_never_crashes(what: str, mon
 )
 def test_the_document_and_the_field_are_named_with_a_mend(document: Any, field: str) -> None:
     with pytest.raises(WellheadError) as caught:
-        layout.parts(document, "the release index (sha256:00)")
+        oci.parts(document, "the release index (sha256:00)")
     error = caught.value
-    assert (error.code, error.exit_code) == (layout.BAD_DOCUMENT, 76)
+    assert (error.code, error.exit_code) == (oci.BAD_DOCUMENT, 76)
     assert error.message.startswith(f"the release index (sha256:00) has the wrong form: {field}")
     assert error.place is not None
     assert error.hint
@@ -383,7 +382,7 @@ def test_the_document_and_the_field_are_named_with_a_mend(document: Any, field: 
 def test_headers_that_describe_nothing_are_refused_by_the_address(
     said: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    headers = {"Docker-Content-Digest": f"sha256:{'0' * 64}", "Content-Type": layout.INDEX, **said}
+    headers = {"Docker-Content-Digest": f"sha256:{'0' * 64}", "Content-Type": oci.INDEX, **said}
     monkeypatch.setattr(Transport, "_exchange", lambda _self, _method, url, *_: _answer(url, {}, 200, headers))
     with pytest.raises(
         WellheadError, match=r"HEAD https://registry.test/v2/dev/tiny/manifests/1.0.0 has the wrong form"
@@ -394,7 +393,7 @@ def test_headers_that_describe_nothing_are_refused_by_the_address(
 def test_what_an_engine_saved_with_wrong_insides_never_crashes(sold: Sold, shop: Any, tmp_path: Path) -> None:
     plain = io.BytesIO()
     layer.write([layer.Entry.file("opt/wellhead/app/tiny.py", b"x = 1\n")], plain)
-    unpacked = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [layout.digest_of(plain.getvalue())]}}
+    unpacked = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [oci.digest_of(plain.getvalue())]}}
     listed = [{"Config": "config.json", "RepoTags": None, "Layers": ["layer.tar"]}]
 
     def uses(listed: Any, described: Any) -> Iterator[Callable[[], Any]]:
@@ -414,8 +413,8 @@ def test_what_an_engine_saved_with_wrong_insides_never_crashes(sold: Sold, shop:
 def test_an_export_with_wrong_insides_never_crashes(shop: Any, tmp_path: Path) -> None:
     built = shop.publish()
     index = shop.store.get(built.index_digest, "index")
-    described = {"mediaType": layout.INDEX, "digest": built.index_digest, "size": len(index)}
-    described["annotations"] = {layout.NAME_ANNOTATION: RELEASE}
+    described = {"mediaType": oci.INDEX, "digest": built.index_digest, "size": len(index)}
+    described["annotations"] = {oci.NAME_ANNOTATION: RELEASE}
     file = tmp_path / "releases.tar"
     members = {f"blobs/sha256/{built.index_digest.removeprefix('sha256:')}": index, bundle.RECORDS: b"{}"}
 

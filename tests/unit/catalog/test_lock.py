@@ -14,7 +14,7 @@ from wellhead.catalog.pinned import PinnedRelease
 from wellhead.documents import parse, validate
 from wellhead.errors import ConfigurationError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images.layout import ImageDigests
+from wellhead.images.oci import ImageDigests
 from wellhead.manifest.model import State
 
 NAME = Name(ConnectorId("dev/tiny"), "1.0.0")

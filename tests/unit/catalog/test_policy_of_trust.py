@@ -10,7 +10,7 @@ import pytest
 from wellhead.catalog import keys, trust, verify
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId
-from wellhead.images import build, layout, provenance
+from wellhead.images import build, oci, provenance
 from wellhead.lifecycle import publish
 
 PLATFORM = "linux/amd64"
@@ -154,7 +154,7 @@ def test_a_signer_who_names_another_builder_than_the_provenance_is_refused(shop:
 @pytest.mark.parametrize("form", ["packed", "unpacked"])
 def test_only_allowed_bases_are_stood_on(shop: Any, form: str) -> None:
     built = shop.publish()
-    image = layout.image(shop.store, built.index_digest, PLATFORM)
+    image = oci.image(shop.store, built.index_digest, PLATFORM)
     config = shop.store.document(image.config.digest, "config")
     allowed = {"packed": image.layers[0].digest, "unpacked": config["rootfs"]["diff_ids"][0]}[form]
     judged(shop, f"keys: ['KEY'], base_images: ['{allowed}']")

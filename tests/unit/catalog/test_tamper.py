@@ -7,7 +7,7 @@ import pytest
 from tests.tampering import CASES, Case, Victim
 from wellhead.catalog import trust, verify
 from wellhead.errors import RefusedError
-from wellhead.images import layout
+from wellhead.images import engine_tar
 
 PLATFORM = "linux/amd64"
 
@@ -16,7 +16,7 @@ def launch(victim: Victim) -> None:
     """Verify a release and read its image, as a host does that has not loaded it yet."""
     trusted = trust.load(victim.trust_file)
     verify.verify_release(victim.store, victim.digest, victim.connector, victim.version, trusted)
-    for _ in layout.engine_tar(victim.store, victim.digest, victim.platform):
+    for _ in engine_tar.chunks(victim.store, victim.digest, victim.platform):
         pass
 
 

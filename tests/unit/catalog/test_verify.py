@@ -14,7 +14,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 from wellhead.catalog import keys, signature, trust, verify
 from wellhead.errors import RefusedError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.images import layout
+from wellhead.images import engine_tar, oci
 
 PLATFORM = "linux/amd64"
 
@@ -22,8 +22,8 @@ PLATFORM = "linux/amd64"
 def documents(shop: Any, built: Any) -> dict[str, str]:
     """Return the digest of each small blob of a signed release by what it is."""
     index = shop.store.document(built.index_digest, "index")
-    children = layout.parts(index, "the index").manifests
-    (artifact,) = [child for child in children if child.annotations.get(layout.ROLE_ANNOTATION) == "manifest"]
+    children = oci.parts(index, "the index").manifests
+    (artifact,) = [child for child in children if child.annotations.get(oci.ROLE_ANNOTATION) == "manifest"]
     contents = shop.store.document(artifact.digest, "artifact")["layers"]
     signed = shop.store.named(verify.signature_name(built.connector, built.index_digest))
     return {
@@ -93,14 +93,14 @@ def test_a_changed_layer_is_found_by_verify_and_on_the_way_into_an_engine(
 ) -> None:
     built = shop.publish()
     release = shop.verify(built)
-    whole = b"".join(layout.engine_tar(shop.store, built.index_digest, PLATFORM))
-    found = layout.image(shop.store, built.index_digest, PLATFORM)
+    whole = b"".join(engine_tar.chunks(shop.store, built.index_digest, PLATFORM))
+    found = oci.image(shop.store, built.index_digest, PLATFORM)
     flip(shop.blob(found.layers[0].digest))
     with pytest.raises(RefusedError, match="layer 1 of linux/amd64"):
         verify.verify_layers(shop.store, release)
     seen = bytearray()
     with pytest.raises(RefusedError) as caught:
-        seen.extend(byte for chunk in layout.engine_tar(shop.store, built.index_digest, PLATFORM) for byte in chunk)
+        seen.extend(byte for chunk in engine_tar.chunks(shop.store, built.index_digest, PLATFORM) for byte in chunk)
     assert caught.value.code.name == "WH-IMG-012"
     assert len(seen) < len(whole) - 1024
 
@@ -219,11 +219,7 @@ def test_a_missing_trust_file_trusts_nobody(shop: Any) -> None:
         ({"manifest_sha256": "0" * 64}, "WH-CAT-034"),
         ({"images": {}}, "WH-CAT-033"),
         (
-            {
-                "images": {
-                    "linux/amd64": layout.ImageDigests(Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64))
-                }
-            },
+            {"images": {"linux/amd64": oci.ImageDigests(Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64))}},
             "WH-CAT-033",
         ),
     ],
@@ -236,14 +232,14 @@ def test_a_statement_about_other_contents_is_refused(shop: Any, change: dict[str
 
 def test_an_image_manifest_that_was_not_signed_is_refused(shop: Any) -> None:
     built = shop.make()
-    signed = {PLATFORM: layout.ImageDigests(Digest("sha256:" + "3" * 64), built.images[PLATFORM].config)}
+    signed = {PLATFORM: oci.ImageDigests(Digest("sha256:" + "3" * 64), built.images[PLATFORM].config)}
     verify.attach(shop.store, dataclasses.replace(shop.statement(built), images=signed), shop.key)
     assert "image manifest" in refusal(shop, built).message
 
 
 def test_a_config_that_was_not_signed_is_refused(shop: Any) -> None:
     built = shop.make()
-    signed = {PLATFORM: layout.ImageDigests(built.images[PLATFORM].manifest, Digest("sha256:" + "3" * 64))}
+    signed = {PLATFORM: oci.ImageDigests(built.images[PLATFORM].manifest, Digest("sha256:" + "3" * 64))}
     verify.attach(shop.store, dataclasses.replace(shop.statement(built), images=signed), shop.key)
     assert "image config" in refusal(shop, built).message
 
@@ -317,12 +313,12 @@ def put(shop: Any, built: Any, envelope: Any) -> None:
     store = shop.store
     document = {
         "schemaVersion": 2,
-        "mediaType": layout.MANIFEST,
-        "config": store.put(b"{}", layout.EMPTY).document(),
-        "layers": [store.put(layout.canonical(envelope), layout.ENVELOPE).document()],
+        "mediaType": oci.MANIFEST,
+        "config": store.put(b"{}", oci.EMPTY).document(),
+        "layers": [store.put(oci.canonical(envelope), oci.ENVELOPE).document()],
     }
     name = verify.signature_name(built.connector, built.index_digest)
-    store.name(name, store.put(layout.canonical(document), layout.MANIFEST))
+    store.name(name, store.put(oci.canonical(document), oci.MANIFEST))
 
 
 def rewrite(shop: Any, built: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wellhead.errors import ConfigurationError
-from wellhead.images import base, build, layer, layout, saved
+from wellhead.images import base, build, layer, layout, oci, saved
 from wellhead.manifest import load
 
 TINY = Path(__file__).parents[2] / "images/tiny"
@@ -76,14 +76,14 @@ def docker_save(tmp_path: Path, **changes: Any) -> bytes:
     inside = io.BytesIO()
     metadata = b"Name: tiny\nVersion: 1.0.0\nLicense-Expression: Apache-2.0\n"
     layer.write([layer.Entry.file("opt/x/tiny-1.0.0.dist-info/METADATA", metadata)], inside)
-    diff_id = layout.digest_of(inside.getvalue())
+    diff_id = oci.digest_of(inside.getvalue())
     config = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [diff_id]}, "config": {}} | changes
     listed = [{"Config": "c.json", "RepoTags": None, "Layers": ["l/layer.tar"]}]
     out = io.BytesIO()
     layer.write(
         [
-            layer.Entry.file("manifest.json", layout.canonical(listed)),
-            layer.Entry.file("c.json", layout.canonical(config)),
+            layer.Entry.file("manifest.json", oci.canonical(listed)),
+            layer.Entry.file("c.json", oci.canonical(config)),
             layer.Entry.file("l/layer.tar", inside.getvalue()),
         ],
         out,
@@ -97,9 +97,9 @@ def test_a_saved_image_keeps_its_id_and_lists_what_is_in_it(tmp_path: Path) -> N
     built = saved.take([content[:1000], content[1000:]], load.load(TINY), tmp_path, store)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         config = archive.extractfile("c.json").read()  # type: ignore[union-attr]
-    assert built.images["linux/amd64"].config == layout.digest_of(config)
+    assert built.images["linux/amd64"].config == oci.digest_of(config)
     index = store.document(built.index_digest, "index")
-    (sbom,) = [child for child in index["manifests"] if child.get("annotations") == {layout.ROLE_ANNOTATION: "sbom"}]
+    (sbom,) = [child for child in index["manifests"] if child.get("annotations") == {oci.ROLE_ANNOTATION: "sbom"}]
     (content_of,) = store.document(sbom["digest"], "sbom")["layers"]
     components = store.document(content_of["digest"], "sbom")["components"]
     assert [(item["purl"], item["licenses"]) for item in components] == [

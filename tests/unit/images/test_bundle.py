@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wellhead.errors import ConfigurationError, RefusedError
-from wellhead.images import bundle, layout
+from wellhead.images import bundle, naming, oci
 from wellhead.images.layout import Layout
 from wellhead.testing.stores import CONNECTOR, release, remark
 
@@ -20,7 +20,7 @@ EXTRA = {bundle.RECORDS: b"{}", "wellhead/keys/ed25519-1.pub": b"a key"}
 def source(tmp_path: Path) -> Layout:
     store = Layout.create(tmp_path / "source")
     index = release(store, "1.0.0", (b"a layer", b"another"))
-    store.name(f"{CONNECTOR}:{layout.about(index.digest, '.wh')}", remark(store, index, b"signed"))
+    store.name(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}", remark(store, index, b"signed"))
     store.name(f"{CONNECTOR}:1.0.0", index)
     return store
 
@@ -118,7 +118,7 @@ def test_a_cut_file_is_refused(file: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_larger_than_anything_is_not_read(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "MAX_LAYER_BYTES", 5)
+    monkeypatch.setattr(oci, "MAX_LAYER_BYTES", 5)
     with pytest.raises(RefusedError) as caught:
         bundle.unpack(file, tmp_path / "target")
     assert caught.value.code.name == "WH-IMG-013"

@@ -14,8 +14,9 @@ import pytest
 
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import Digest
-from wellhead.images import layout
-from wellhead.images.layout import Descriptor, Layout
+from wellhead.images import engine_tar, layout, naming, oci
+from wellhead.images.layout import Layout
+from wellhead.images.oci import Descriptor
 from wellhead.images.store import missing, read_file
 from wellhead.testing import stores as suite
 
@@ -30,9 +31,9 @@ def blob(store: Layout, digest: str) -> Path:
 
 
 def test_what_is_put_is_found_and_putting_again_changes_nothing(store: Layout) -> None:
-    found = store.put(b"content", layout.CONFIG)
+    found = store.put(b"content", oci.CONFIG)
     before = blob(store, found.digest).stat().st_ino
-    assert store.put(b"content", layout.CONFIG) == found
+    assert store.put(b"content", oci.CONFIG) == found
     assert blob(store, found.digest).stat().st_ino == before
     assert store.get(found.digest, "it") == b"content"
     assert json.loads((store.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
@@ -46,12 +47,12 @@ def test_a_folder_without_a_marker_is_no_store(tmp_path: Path) -> None:
 
 
 def test_creating_a_store_that_exists_keeps_what_is_in_it(store: Layout) -> None:
-    store.name("dev/tiny:1.0.0", store.put(b"{}", layout.INDEX))
+    store.name("dev/tiny:1.0.0", store.put(b"{}", oci.INDEX))
     assert Layout.create(store.path).names() == ("dev/tiny:1.0.0",)
 
 
 def test_a_changed_or_missing_blob_is_refused(store: Layout) -> None:
-    found = store.put(b"content", layout.CONFIG)
+    found = store.put(b"content", oci.CONFIG)
     blob(store, found.digest).write_bytes(b"c0ntent")
     with pytest.raises(RefusedError, match="the config was changed") as caught:
         store.get(found.digest, "the config")
@@ -71,16 +72,16 @@ def test_what_is_no_digest_never_becomes_a_path(store: Layout, digest: str) -> N
 def test_a_document_larger_than_any_is_refused_before_it_is_read(
     store: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = store.put(b"x" * 100, layout.CONFIG)
-    monkeypatch.setattr(layout, "MAX_DOCUMENT_BYTES", 99)
+    found = store.put(b"x" * 100, oci.CONFIG)
+    monkeypatch.setattr(oci, "MAX_DOCUMENT_BYTES", 99)
     with pytest.raises(RefusedError) as caught:
         store.get(found.digest, "it")
     assert caught.value.code.name == "WH-IMG-013"
 
 
 def test_a_layer_larger_than_any_is_refused(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = store.put(b"x" * 100, layout.LAYER)
-    monkeypatch.setattr(layout, "MAX_LAYER_BYTES", 99)
+    found = store.put(b"x" * 100, oci.LAYER)
+    monkeypatch.setattr(oci, "MAX_LAYER_BYTES", 99)
     with pytest.raises(RefusedError) as caught:
         list(store.chunks(found, "it"))
     assert caught.value.code.name == "WH-IMG-013"
@@ -88,7 +89,7 @@ def test_a_layer_larger_than_any_is_refused(store: Layout, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("content", [b"[]", b"1", b"{", b"\xff"])
 def test_a_document_that_is_no_object_is_refused(store: Layout, content: bytes) -> None:
-    found = store.put(content, layout.CONFIG)
+    found = store.put(content, oci.CONFIG)
     with pytest.raises(RefusedError) as caught:
         store.document(found.digest, "it")
     assert caught.value.code.name == "WH-IMG-014"
@@ -97,7 +98,7 @@ def test_a_document_that_is_no_object_is_refused(store: Layout, content: bytes) 
 def test_a_file_that_is_not_what_it_claims_is_not_taken(store: Layout, tmp_path: Path) -> None:
     file = tmp_path / "layer"
     file.write_bytes(b"other")
-    claimed = Descriptor(layout.LAYER, layout.digest_of(b"th"), 5)
+    claimed = Descriptor(oci.LAYER, oci.digest_of(b"th"), 5)
     with pytest.raises(RefusedError):
         store.adopt(claimed, read_file(file))
     assert list((store.path / "blobs/sha256").iterdir()) == []
@@ -105,7 +106,7 @@ def test_a_file_that_is_not_what_it_claims_is_not_taken(store: Layout, tmp_path:
 
 def test_the_end_of_a_broken_blob_is_never_given_away(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_CHUNK", 10)
-    found = store.put(b"0123456789" * 3, layout.LAYER)
+    found = store.put(b"0123456789" * 3, oci.LAYER)
     assert b"".join(store.chunks(found, "it")) == b"0123456789" * 3
     blob(store, found.digest).write_bytes(b"0123456789" * 2 + b"012345678X")
     chunks = store.chunks(found, "it")
@@ -115,7 +116,7 @@ def test_the_end_of_a_broken_blob_is_never_given_away(store: Layout, monkeypatch
 
 
 def test_a_blob_of_another_length_is_refused_at_once(store: Layout) -> None:
-    found = store.put(b"0123456789", layout.LAYER)
+    found = store.put(b"0123456789", oci.LAYER)
     with blob(store, found.digest).open("ab") as out:
         out.write(b"more")
     with pytest.raises(RefusedError):
@@ -124,7 +125,7 @@ def test_a_blob_of_another_length_is_refused_at_once(store: Layout) -> None:
 
 def test_many_writers_lose_no_name(store: Layout) -> None:
     def write(number: int) -> None:
-        found = Layout.open(store.path).put(b'{"n": %d}' % number, layout.INDEX)
+        found = Layout.open(store.path).put(b'{"n": %d}' % number, oci.INDEX)
         Layout.open(store.path).name(f"dev/c{number:02}:1.0.0", found)
 
     with ThreadPoolExecutor(8) as pool:
@@ -144,12 +145,12 @@ def test_a_broken_index_is_refused(store: Layout, index: bytes) -> None:
 
 
 def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> None:
-    config = store.put(b'{"config": {}}', layout.CONFIG)
-    packed = store.put(b"layer bytes", layout.LAYER)
+    config = store.put(b'{"config": {}}', oci.CONFIG)
+    packed = store.put(b"layer bytes", oci.LAYER)
     document = {"schemaVersion": 2, "config": config.document(), "layers": [packed.document(), packed.document()]}
-    manifest = store.put(layout.canonical(document), layout.MANIFEST, platform="linux/amd64")
-    index = store.put(layout.canonical({"manifests": [manifest.document()]}), layout.INDEX)
-    content = b"".join(layout.engine_tar(store, index.digest, "linux/amd64"))
+    manifest = store.put(oci.canonical(document), oci.MANIFEST, platform="linux/amd64")
+    index = store.put(oci.canonical({"manifests": [manifest.document()]}), oci.INDEX)
+    content = b"".join(engine_tar.chunks(store, index.digest, "linux/amd64"))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     (listed,) = json.loads(files["manifest.json"])
@@ -160,17 +161,17 @@ def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> N
     blobs = {name: body for name, body in files.items() if name.startswith("blobs/")}
     assert all(name.endswith(hashlib.sha256(body).hexdigest()) for name, body in blobs.items())
     with pytest.raises(ConfigurationError) as caught:
-        layout.image(store, index.digest, "linux/arm64")
+        oci.image(store, index.digest, "linux/arm64")
     assert caught.value.code.name == "WH-IMG-015"
 
 
 def test_an_engine_tar_of_the_top_layer_still_hashes_those_below(store: Layout) -> None:
     index = suite.release(store, "1.0.0", (b"base", b"dependencies", b"application"))
     platform = "linux/amd64"
-    found = layout.image(store, index.digest, platform)
+    found = oci.image(store, index.digest, platform)
 
     def files() -> set[str]:
-        content = b"".join(layout.engine_tar(store, index.digest, platform, top_only=True))
+        content = b"".join(engine_tar.chunks(store, index.digest, platform, top_only=True))
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             return {name.removeprefix("blobs/sha256/") for name in archive.getnames() if name.startswith("blobs/")}
 
@@ -195,7 +196,7 @@ def published(store: Layout, version: str, layers: tuple[bytes, ...] = (b"layer 
 
 
 def said(store: Layout, index: Descriptor, text: bytes) -> None:
-    store.name(f"{suite.CONNECTOR}:{layout.about(index.digest, '.sig')}", suite.remark(store, index, text))
+    store.name(f"{suite.CONNECTOR}:{naming.about(index.digest, '.sig')}", suite.remark(store, index, text))
 
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -209,7 +210,7 @@ def test_a_sweep_leaves_what_names_lead_to_and_takes_the_rest(store: Layout) -> 
     index = published(store, "1.0.0")
     said(store, index, b"signature")
     needed = blobs(store)
-    store.put(b"of a publisher that died", layout.CONFIG)
+    store.put(b"of a publisher that died", oci.CONFIG)
     (store.path / "blobs/sha256/.new-abc").write_bytes(b"half a layer")
     (store.path / ".import-x/store").mkdir(parents=True)
     (store.path / ".import-x/store/layer").write_bytes(b"of an import that was killed")
@@ -221,7 +222,7 @@ def test_a_sweep_leaves_what_names_lead_to_and_takes_the_rest(store: Layout) -> 
 
 
 def test_what_was_just_put_is_not_swept_also_where_it_was_there_already(store: Layout) -> None:
-    found = store.put(b"left by a publisher that died", layout.CONFIG)
+    found = store.put(b"left by a publisher that died", oci.CONFIG)
     aged(store)
     store.adopt(found, suite.given(b"left by a publisher that died"))
     assert store.sweep(LONG_AGO).files == 0
@@ -231,7 +232,7 @@ def test_what_was_just_put_is_not_swept_also_where_it_was_there_already(store: L
 def test_a_publisher_at_work_loses_nothing(store: Layout, tmp_path: Path) -> None:
     layers = [f"layer {number}".encode() for number in range(40)]
     for content in layers:
-        store.put(content, layout.LAYER)
+        store.put(content, oci.LAYER)
     aged(store)
     ended = threading.Event()
 
@@ -255,13 +256,13 @@ def test_a_publisher_at_work_loses_nothing(store: Layout, tmp_path: Path) -> Non
 
 def test_a_store_that_lacks_a_document_is_not_swept(store: Layout) -> None:
     index = published(store, "1.0.0")
-    child = layout.read(store, index.digest, "it").children[0]
-    layer = store.put(b"nobody needs it", layout.CONFIG)
+    child = oci.read(store, index.digest, "it").children[0]
+    layer = store.put(b"nobody needs it", oci.CONFIG)
     aged(store)
     blob(store, child.digest).unlink()
     with pytest.raises(RefusedError) as caught:
         store.sweep(LONG_AGO)
-    assert caught.value.code == layout.NO_BLOB
+    assert caught.value.code == oci.NO_BLOB
     assert store.holds(layer)
 
 
@@ -271,7 +272,7 @@ def test_a_dropped_release_takes_along_what_is_said_about_it_and_leaves_others(s
     said(store, second, b"another signature")
     own = store.names(suite.CONNECTOR)
     aged(store)
-    gone = store.drop(suite.CONNECTOR, {"1.0.0": first.digest, "9.9.9": layout.digest_of(b"")}, LONG_AGO)
+    gone = store.drop(suite.CONNECTOR, {"1.0.0": first.digest, "9.9.9": oci.digest_of(b"")}, LONG_AGO)
     assert gone == (frozenset({"1.0.0", "9.9.9"}), frozenset())
     hidden = first.digest.removeprefix("sha256:")
     assert store.names(suite.CONNECTOR) == tuple(
@@ -287,17 +288,17 @@ def test_a_release_that_is_being_published_again_or_has_other_bytes_is_not_dropp
     first, second = published(store, "1.0.0"), published(store, "1.1.0")
     aged(store)
     store.claims(first)
-    named = {"1.0.0": first.digest, "1.1.0": layout.digest_of(b"other bytes")}
+    named = {"1.0.0": first.digest, "1.1.0": oci.digest_of(b"other bytes")}
     assert store.drop(suite.CONNECTOR, named, LONG_AGO) == (frozenset(), frozenset(named))
     assert [store.named(name) for name in store.names()] == [
-        Descriptor(layout.INDEX, found.digest, found.size, None, {layout.NAME_ANNOTATION: name})
+        Descriptor(oci.INDEX, found.digest, found.size, None, {oci.NAME_ANNOTATION: name})
         for name, found in zip(store.names(), (first, second), strict=True)
     ]
 
 
 def test_a_signature_of_what_was_never_named_is_swept(store: Layout) -> None:
     index = published(store, "1.0.0")
-    orphan = store.put(layout.canonical({"manifests": []}), layout.INDEX)
+    orphan = store.put(oci.canonical({"manifests": []}), oci.INDEX)
     said(store, orphan, b"by a publisher that died before it named the release")
     before = store.names()
     aged(store)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from wellhead.errors import ConfigurationError, RefusedError
-from wellhead.images import layout, store
-from wellhead.images.layout import Descriptor, Layout
+from wellhead.images import oci, store
+from wellhead.images.layout import Layout
+from wellhead.images.oci import Descriptor
 from wellhead.testing.stores import CONNECTOR, StoreSuite, release
 
 
@@ -47,7 +48,7 @@ def test_a_release_is_named_only_when_all_of_it_is_there(tmp_path: Path) -> None
     source, target = Layout.create(tmp_path / "a"), Layout.create(tmp_path / "b")
     content = b"the last layer"
     source.name(f"{CONNECTOR}:1.0.0", release(source, "1.0.0", (b"the first", content)))
-    (source.path / "blobs/sha256" / layout.digest_of(content).removeprefix("sha256:")).unlink()
+    (source.path / "blobs/sha256" / oci.digest_of(content).removeprefix("sha256:")).unlink()
     with pytest.raises(RefusedError):
         store.copy_release(source, target, CONNECTOR, "1.0.0")
     assert target.names() == ()
@@ -58,16 +59,16 @@ def test_what_a_release_lacks_is_named(tmp_path: Path) -> None:
     lost = b"the last layer"
     found = release(kept, "1.0.0", (b"the first", lost))
     assert store.missing(kept, found) == ()
-    (kept.path / "blobs/sha256" / layout.digest_of(lost).removeprefix("sha256:")).unlink()
-    assert [part.digest for part in store.missing(kept, found)] == [layout.digest_of(lost)]
+    (kept.path / "blobs/sha256" / oci.digest_of(lost).removeprefix("sha256:")).unlink()
+    assert [part.digest for part in store.missing(kept, found)] == [oci.digest_of(lost)]
 
 
 def test_a_document_may_not_be_made_of_itself_without_end(tmp_path: Path) -> None:
     source = Layout.create(tmp_path / "a")
-    document = source.put(b'{"manifests": []}', layout.INDEX)
+    document = source.put(b'{"manifests": []}', oci.INDEX)
     for _ in range(20):
-        nested = {"schemaVersion": 2, "mediaType": layout.INDEX, "manifests": [document.document()]}
-        document = source.put(layout.canonical(nested), layout.INDEX)
+        nested = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [document.document()]}
+        document = source.put(oci.canonical(nested), oci.INDEX)
     source.name(f"{CONNECTOR}:1.0.0", document)
     with pytest.raises(RefusedError) as caught:
         store.copy_release(source, Layout.create(tmp_path / "b"), CONNECTOR, "1.0.0")

@@ -13,8 +13,8 @@ import pytest
 
 from wellhead.errors import AuthError, ConfigurationError, RefusedError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId
-from wellhead.images import layout
-from wellhead.images.layout import Descriptor
+from wellhead.images import oci
+from wellhead.images.oci import Descriptor
 from wellhead.images.registry import Registry
 from wellhead.images.transport import Credentials, Transport
 
@@ -253,18 +253,18 @@ def opened(server: Server) -> Registry:
 
 
 def test_a_document_that_grows_while_it_is_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "MAX_DOCUMENT_BYTES", 50)
+    monkeypatch.setattr(oci, "MAX_DOCUMENT_BYTES", 50)
     with scripted(Answer(200, {}, b"x" * 51)) as server:
         store = opened(server)
         with pytest.raises(RefusedError) as caught:
-            store.shelf(ConnectorId("dev/tiny")).get(layout.digest_of(b"x" * 51), "it")
+            store.shelf(ConnectorId("dev/tiny")).get(oci.digest_of(b"x" * 51), "it")
         store.close()
     assert caught.value.code.name == "WH-IMG-013"
 
 
 def test_a_broken_download_goes_on_where_it_broke() -> None:
     content = b"0123456789" * 60_000
-    found = Descriptor(layout.LAYER, layout.digest_of(content), len(content))
+    found = Descriptor(oci.LAYER, oci.digest_of(content), len(content))
     torn = Answer(200, {"Content-Length": str(len(content))}, content[:400_000])
     with scripted(torn, Answer(206, {}, content[256 * 1024 :])) as server:
         store = opened(server)
@@ -292,10 +292,10 @@ def test_an_uploads_place_elsewhere_gets_the_bytes_and_not_the_password() -> Non
         begun.headers["Location"] = f"{elsewhere.base}/upload/1?state=s"
         with scripted(asks, missing, begun) as server:
             store = opened(server)
-            store.shelf(ConnectorId("dev/tiny")).put(b"content", layout.CONFIG)
+            store.shelf(ConnectorId("dev/tiny")).put(b"content", oci.CONFIG)
             store.close()
     assert server.seen[-1] == ("POST", "/v2/p/dev/tiny/blobs/uploads/", BASIC)
-    digest = layout.digest_of(b"content")
+    digest = oci.digest_of(b"content")
     assert elsewhere.seen == [("PUT", f"/upload/1?state=s&digest={digest}", None)]
 
 
@@ -304,13 +304,13 @@ def test_a_part_that_is_out_of_sight_for_a_moment_stops_no_publisher() -> None:
     unseen = Answer(400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}')
     with scripted(Answer(404), unseen, unseen, Answer(201)) as server:
         store = opened(server)
-        store.shelf(ConnectorId("dev/tiny")).put(b"{}", layout.MANIFEST)
+        store.shelf(ConnectorId("dev/tiny")).put(b"{}", oci.MANIFEST)
         store.close()
     assert [method for method, *_ in server.seen] == ["HEAD", "PUT", "PUT", "PUT"]
     with scripted(Answer(404), unseen) as server:
         store = opened(server)
         with pytest.raises(TransientError) as caught:
-            store.shelf(ConnectorId("dev/tiny")).put(b"{}", layout.MANIFEST)
+            store.shelf(ConnectorId("dev/tiny")).put(b"{}", oci.MANIFEST)
         store.close()
     assert caught.value.code.name == "WH-IMG-052"
     assert len(server.seen) == 5

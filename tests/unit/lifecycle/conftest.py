@@ -30,7 +30,7 @@ from wellhead.egress.policy import Policy
 from wellhead.engine.container import Resources
 from wellhead.engine.reaper import Reaped
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, StreamKey, StreamName
-from wellhead.images.layout import ImageDigests
+from wellhead.images.oci import ImageDigests
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.configuration import Origin
 from wellhead.lifecycle.host import Host, Run

@@ -19,7 +19,7 @@ from wellhead.catalog.keys import PrivateKey
 from wellhead.connections import ConnectionFile
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectionKey, Digest, RunId, StreamKey, StreamName
-from wellhead.images import layout, store
+from wellhead.images import oci, store
 from wellhead.lifecycle import collect, resolution, rollback, rollout, transfer
 from wellhead.lifecycle.collect import Done, Project
 from wellhead.lifecycle.host import Host
@@ -96,7 +96,7 @@ def test_what_nothing_refers_to_goes_with_all_that_is_said_about_it(here: Host) 
     assert done.swept.bytes > 0
     for version in ("1.0.0", "1.1.0"):
         assert not any(digests[version].removeprefix("sha256:") in name for name in here.layout().names())
-        assert not here.layout().holds(layout.Descriptor(layout.INDEX, digests[version], 0))
+        assert not here.layout().holds(oci.Descriptor(oci.INDEX, digests[version], 0))
     for version in ("1.2.0", "1.3.0"):
         whole = verify.verify_release(here.layout(), digests[version], TINY, version, here.trust())
         verify.verify_layers(here.layout(), whole)
@@ -216,7 +216,7 @@ def test_other_bytes_under_a_collected_version_are_refused(here: Host, tmp_path:
         with there.database.read() as tx:
             row = definitions.get(tx, TINY, "1.0.0")
     with pytest.raises(RefusedError) as caught, here.database.transaction() as tx:
-        definitions.register(tx, dataclasses.replace(row, index_digest=layout.digest_of(b"other")))
+        definitions.register(tx, dataclasses.replace(row, index_digest=oci.digest_of(b"other")))
     assert caught.value.code == definitions.OTHER_BYTES
 
 
@@ -296,7 +296,7 @@ def test_a_damaged_store_is_collected_from_by_nobody(here: Host) -> None:
     (here.layout().path / "blobs/sha256" / index.removeprefix("sha256:")).unlink()
     with pytest.raises(RefusedError) as caught:
         gc(here)
-    assert caught.value.code == layout.NO_BLOB
+    assert caught.value.code == oci.NO_BLOB
     with here.database.read() as tx:
         assert all(row.collected_at is None for row in definitions.all_of(tx))
 
@@ -312,7 +312,7 @@ def test_images_go_whose_releases_nothing_refers_to_and_the_store_has(here: Host
 
 
 def test_an_image_whose_layers_the_store_lacks_stays_until_its_release_is_collected(here: Host) -> None:
-    found = layout.image(here.layout(), index_of(here, "1.1.0"), "linux/amd64")
+    found = oci.image(here.layout(), index_of(here, "1.1.0"), "linux/amd64")
     blob = here.layout().path / "blobs/sha256" / found.layers[0].digest.removeprefix("sha256:")
     blob.unlink()
     free = collect.unneeded_images(later(here), Project())

@@ -19,7 +19,7 @@ from wellhead.catalog.verify import OTHER_STARTED, VerifiedRelease
 from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
 from wellhead.ids import ConnectorId, Digest, RunId
-from wellhead.images.layout import ImageDigests
+from wellhead.images.oci import ImageDigests
 from wellhead.lifecycle import launch, plan
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
@@ -383,7 +383,7 @@ def test_an_image_that_was_not_signed_is_refused() -> None:
         host=SimpleNamespace(engine=lambda: engine, layout=lambda: None), timeline=SimpleNamespace(step=_step)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wellhead.images.layout.engine_tar", lambda *_: None)
+        patch.setattr("wellhead.images.engine_tar.chunks", lambda *_: None)
         with pytest.raises(RefusedError) as caught:
             launch.loaded_image(
                 cast("Any", here), cast("Any", SimpleNamespace(release=release, platform="linux/amd64"))

@@ -17,7 +17,7 @@ from wellhead.catalog.keys import PrivateKey
 from wellhead.clock import SystemClock
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId
-from wellhead.images import bundle, layout
+from wellhead.images import bundle, oci
 from wellhead.images.layout import Layout
 from wellhead.lifecycle import standing, transfer
 from wellhead.lifecycle.host import Host
@@ -190,7 +190,7 @@ def test_a_version_known_with_other_bytes_refuses_the_whole_file(hosts: tuple[Ho
     file = export(here, key)
     with there.database.transaction() as tx, here.database.read() as known:
         row = definitions.get(known, TINY, "1.1.0")
-        definitions.register(tx, dataclasses.replace(row, index_digest=layout.digest_of(b"other")))
+        definitions.register(tx, dataclasses.replace(row, index_digest=oci.digest_of(b"other")))
     with pytest.raises(RefusedError) as caught:
         transfer.take_in(there, file, who="somebody")
     assert caught.value.code == definitions.OTHER_BYTES
