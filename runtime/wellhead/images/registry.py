@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
@@ -458,7 +458,7 @@ class Repository:
         there = answer.headers.get("Location")
         if not there:
             raise transport.bad_answer("POST", answer.url, "no place for an upload")
-        return urljoin(answer.url, there)
+        return transport.address("POST", answer.url, there)
 
     def _scopes(self, actions: str = "pull") -> tuple[str, ...]:
         return (f"repository:{self._repository}:{actions}",)
@@ -516,7 +516,7 @@ def pages(sender: Transport, url: str, scopes: tuple[str, ...]) -> Iterator[_Lis
         following = answer.links.get("next", {}).get("url")
         if not following:
             return
-        url = urljoin(answer.url, following)
+        url = transport.address("GET", answer.url, following)
         if urlsplit(url).netloc != urlsplit(answer.url).netloc:
             raise transport.bad_answer("GET", answer.url, f"a listing that goes on at {transport.shown(url)}")
 

@@ -194,8 +194,8 @@ class Transport:
             answer = self._exchange(method, url, sent, body)
             if answer.status_code not in (301, 302, 303, 307, 308):
                 return answer
-            there = urljoin(url, answer.headers.get("Location", ""))
             answer.close()
+            there = address(method, url, answer.headers.get("Location", ""))
             if method not in ("GET", "HEAD"):
                 raise bad_answer(method, url, f"a redirect to {shown(there)}")
             _require_protected(there, self._is_loopback)
@@ -235,7 +235,7 @@ class Transport:
         known = self._tokens.get(scopes)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        realm = urljoin(f"{self.base}/", challenge.realm)
+        realm = address("GET", f"{self.base}/", challenge.realm)
         _require_protected(realm, self._is_loopback)
         query = [("service", challenge.service)] if challenge.service else []
         url = requests.Request("GET", realm, params=[*query, *(("scope", scope) for scope in scopes)]).prepare().url
@@ -331,14 +331,40 @@ def told(method: str, url: str) -> Iterator[None]:
             code=UNREACHABLE,
             hint="check the address of the store in wellhead.yaml, and that the registry runs",
         ) from exc
+    except ValueError as exc:
+        # It looks at where a redirect leads, also where it is not to follow.
+        raise bad_answer(method, url, "one that leads on to what is no address") from exc
 
 
 def shown(url: str) -> str:
     """Return an address as messages show it: without user, password and query, which may hold a signature."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # What cannot be taken apart may hold a password anywhere.
+        return "what was given"
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    return urlunsplit((parts.scheme, host if parts.port is None else f"{host}:{parts.port}", parts.path, "", ""))
+    return urlunsplit((parts.scheme, host if port is None else f"{host}:{port}", parts.path, "", ""))
+
+
+def address(method: str, asked: str, named: str) -> str:
+    """Return the address that an answer names, taken against the one that was asked.
+
+    Raises:
+        ConfigurationError: WH-IMG-045, it is none.
+    """
+    try:
+        there = urljoin(asked, named)
+        parts = urlsplit(there)
+        # Other schemes need no host, and are refused for what they are.
+        is_one = parts.port != 0 and bool(parts.hostname or parts.scheme not in ("http", "https"))
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise bad_answer(method, asked, f"one that leads on to {named[:80]!r}, which is no address")
+    return there
 
 
 @dataclass(frozen=True, slots=True)

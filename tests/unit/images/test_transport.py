@@ -202,6 +202,35 @@ def test_what_is_written_is_not_written_elsewhere(method: str) -> None:
     assert caught.value.code.name == "WH-IMG-045"
 
 
+NOWHERE = ["http://[", "https://", "http://a:port/", "http://a:99999/"]
+
+
+@pytest.mark.parametrize("where", NOWHERE)
+def test_a_redirect_to_what_is_no_address_is_told(where: str) -> None:
+    with scripted(Answer(307, {"Location": where})) as server, client(server) as transport:
+        with pytest.raises(ConfigurationError, match="no address") as caught:
+            transport.send("GET", "/v2/", ())
+        assert len(server.seen) == 1
+    assert caught.value.code.name == "WH-IMG-045"
+
+
+@pytest.mark.parametrize("where", NOWHERE)
+def test_a_realm_that_is_no_address_is_told(where: str) -> None:
+    asks = Answer(401, {"WWW-Authenticate": f'Bearer realm="{where}"'})
+    with scripted(asks) as server, client(server) as transport, pytest.raises(ConfigurationError) as caught:
+        transport.send("GET", "/v2/", ())
+    assert caught.value.code.name == "WH-IMG-045"
+
+
+@pytest.mark.parametrize("where", NOWHERE)
+def test_a_listing_or_upload_that_goes_on_at_no_address_is_told(where: str) -> None:
+    with scripted(Answer(200, {"Link": f'<{where}>; rel="next"'}, b'{"tags": []}')) as server:
+        registry = Registry(server.base, CREDENTIALS)
+        with pytest.raises(ConfigurationError) as caught:
+            registry.names(ConnectorId("a/b"))
+    assert caught.value.code.name == "WH-IMG-045"
+
+
 def test_an_endless_redirect_ends() -> None:
     with (
         scripted(Answer(302, {"Location": "/v2/"})) as server,
@@ -239,7 +268,15 @@ def test_a_name_that_does_not_resolve_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://registry.example", "https://user:pass@registry.example/x", "registry.example", "https://x/UP"]
+    "address",
+    [
+        "http://registry.example",
+        "https://user:pass@registry.example/x",
+        "registry.example",
+        "https://x/UP",
+        "https://user:pass@[/x",
+        "https://user:pass@x:port/x",
+    ],
 )
 def test_an_address_is_checked_before_anything_is_sent(address: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
