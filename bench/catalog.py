@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import secrets
 import shutil
 import tempfile
 import time
@@ -144,7 +145,8 @@ def _whole(project: Project, source: Path, number: int, verb: str) -> Sample:
         file = source / name
         file.write_text(file.read_text().replace(before, now, 1))
     with (source / "wellhead_generator" / "__init__.py").open("a") as code:
-        code.write(f"# {number}\n")
+        # Never the same twice: an Engine that has had the image before is sent nothing.
+        code.write(f"# {secrets.token_hex(8)}\n")
     return _timed(lambda: _call(project, verb, source), 1)
 
 
