@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -94,7 +95,11 @@ def check_image(store: layout.Layout, built: Built, engine: Engine, runner: Dock
         writable_root=True,
     )
     try:
-        reached, stopped_by = _tried(launch, built, runner, clock)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="below") as pool:
+            # Hashed beside the trial: the Engine may have them from the release before, and asks for them no more.
+            below = pool.submit(engine_tar.require_below, store, built.index_digest, platform)
+            reached, stopped_by = _tried(launch, built, runner, clock)
+            below.result()
     except WellheadError:
         # Nobody will start it: a refused image that we loaded does not stay on the host. One that was there before is
         # somebody's own, with tags of its own; one that something else uses stays too.
@@ -111,6 +116,8 @@ def _tried(launch: Launch, built: Built, runner: DockerRunner, clock: Clock) -> 
         violation = started.violation()
         if violation is not None:
             raise violation
+        # The Engine takes it down while it looks for what was written.
+        started.kill()
         written = outside_mounts(started.container.diff())
     if written:
         raise RefusedError(

@@ -226,6 +226,30 @@ def test_a_broken_layer_does_not_get_into_an_engine(publisher: Publisher, tmp_pa
     assert not publisher.engine.image_exists(image.config.digest)
 
 
+@pytest.mark.timeout(300)
+def test_a_broken_layer_that_the_engine_has_already_is_not_published(publisher: Publisher, tmp_path: Path) -> None:
+    connector = unique(GENERATOR, tmp_path)
+    done = publish.publish(publisher, connector, "stable")
+    for name in ("manifest.yaml", "pyproject.toml"):
+        file = connector / name
+        file.write_text(file.read_text().replace("1.0.0", "1.0.1", 1))
+    lowest = oci.image(publisher.store, done.release.index_digest, base.machine_platform()).layers[0]
+    blob = publisher.store.path / "blobs/sha256" / lowest.digest.removeprefix("sha256:")
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    before = set(publisher.engine.labelled_images(build.LABEL_ID))
+    with pytest.raises(RefusedError) as caught:
+        publish.publish(publisher, connector, "stable")
+    assert caught.value.code == oci.BROKEN_BLOB
+    assert lowest.digest in caught.value.message
+    assert set(publisher.engine.labelled_images(build.LABEL_ID)) == before
+    with publisher.database.read() as tx:
+        assert [one.version for one in definitions.all_of(tx)] == ["1.0.0"]
+    assert done.checked is not None
+    publisher.engine.remove_image(done.checked.image_id)
+
+
 def test_only_paths_outside_the_mounts_count_and_the_deepest_are_named() -> None:
     changes = (
         Change("/run", "changed"),

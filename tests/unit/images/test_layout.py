@@ -165,7 +165,7 @@ def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> N
     assert caught.value.code.name == "WH-IMG-015"
 
 
-def test_an_engine_tar_of_the_top_layer_still_hashes_those_below(store: Layout) -> None:
+def test_an_engine_tar_of_the_top_layer_leaves_those_below_to_be_hashed(store: Layout) -> None:
     index = suite.release(store, "1.0.0", (b"base", b"dependencies", b"application"))
     platform = "linux/amd64"
     found = oci.image(store, index.digest, platform)
@@ -176,9 +176,10 @@ def test_an_engine_tar_of_the_top_layer_still_hashes_those_below(store: Layout) 
             return {name.removeprefix("blobs/sha256/") for name in archive.getnames() if name.startswith("blobs/")}
 
     assert files() == {item.digest.removeprefix("sha256:") for item in (found.manifest, found.config, found.layers[-1])}
+    engine_tar.require_below(store, index.digest, platform)
     blob(store, found.layers[0].digest).write_bytes(b"baSe")
     with pytest.raises(RefusedError) as caught:
-        files()
+        engine_tar.require_below(store, index.digest, platform)
     assert caught.value.code.name == "WH-IMG-012"
 
 
