@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -47,17 +48,23 @@ def publish(
 ) -> None:
     """Check, build, try, sign and register a connector; the same bytes again change nothing."""
     from wellhead import app as services
-    from wellhead.catalog import keys
-    from wellhead.lifecycle import publish as order
+    from wellhead.images import build
 
-    with services.opened(config) as host:
+    with services.opened(config) as host, ExitStack() as scope:
+        inputs = host.image_inputs(sdk, platforms=split(platform))
+        if image is None:
+            # Importing the rest takes longer than the connector's build backend, which is another process.
+            scope.enter_context(build.ahead(folder, inputs))
+        from wellhead.catalog import keys
+        from wellhead.lifecycle import publish as order
+
         here = order.Publisher(
             database=host.database,
             store=host.layout,
             remote=host.remote,
             engine=host.engine,
             runner=host.runner,
-            inputs=host.image_inputs(sdk, platforms=split(platform)),
+            inputs=inputs,
             trust=host.trust,
             policies=host.policies,
             environment=host.settings.environment,

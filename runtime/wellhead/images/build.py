@@ -131,6 +131,17 @@ def installed_sdk() -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def ahead(connector: Path, inputs: Inputs) -> Iterator[None]:
+    """Have the connector's wheel made beside the block, for a `build` in it to find.
+
+    What is wrong with it is for that `build` to say, after what it says of the manifest.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="wheel") as pool:
+        pool.submit(_wheel, connector, inputs.cache)
+        yield
+
+
 def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManifest | None = None) -> Built:
     """Make the release of the connector in the folder ``connector``.
 
@@ -145,21 +156,20 @@ def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManif
             does not fit or build (022, 023), or this machine's platform is not allowed (024).
     """
     loaded = loaded or load.load(connector)
-    tars = inputs.bases()
-    _check_project(connector, loaded, tars)
-    bases = {platform: Base.of(tar) for platform, tar in tars.items()}
+    bases = inputs.bases()
+    _check_project(connector, loaded, bases)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # Read while the compiler, which is another process, works.
-        packages = [pool.submit(sbom.of_layers, [base.tar]) for base in bases.values()]
+        # Read while the connector's build backend and the compiler, which are other processes, work.
+        packages = [pool.submit(sbom.of_layers, [tar]) for tar in bases.values()]
         with _trees(connector, loaded, inputs, bases) as trees:
             application = _application_layer(trees, inputs.cache)
             stacks = {}
-            for platform, base in bases.items():
+            for platform, base in trees.bases.items():
                 dependencies = trees.dependencies[platform]
                 packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
                 stacks[platform] = Stack(packed)
             components = _components(trees).union(*(read.result() for read in packages))
-            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, bases), out)
+            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, trees.bases), out)
             application.path.unlink()
             return built
 
@@ -251,7 +261,7 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     # The Engine need not be sent what the Dockerfile never copies.
     (folder / ".dockerignore").write_text("base.tar\n")
     shutil.copyfile(inputs.base, folder / "base.tar")
-    with _trees(connector, loaded, inputs, {platform: Base.of(inputs.base)}) as trees:
+    with _trees(connector, loaded, inputs, {platform: inputs.base}) as trees:
         shutil.copytree(trees.application, folder / "app", symlinks=True)
         if dependencies := trees.dependencies[platform]:
             shutil.copytree(dependencies.tree, folder / "deps", symlinks=True)
@@ -276,13 +286,13 @@ class _Trees:
     """What is on disk while an image is made; the application's folder is gone afterwards, the others are kept."""
 
     loaded: LoadedManifest
+    bases: Mapping[str, Base]
     dependencies: Mapping[str, _Dependencies | None]
     application: Path
 
 
 @contextlib.contextmanager
-def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Base]) -> Iterator[_Trees]:
-    python = base_image.interpreter(bases[base_image.machine_platform()], inputs.cache)
+def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, tars: Mapping[str, Path]) -> Iterator[_Trees]:
     with (
         tempfile.TemporaryDirectory(prefix="app-", dir=inputs.cache) as scratch,
         ThreadPoolExecutor(max_workers=2) as pool,
@@ -290,13 +300,15 @@ def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mappi
         application = Path(scratch) / "app"
         application.mkdir()
         wheels = [pool.submit(_wheel, project, inputs.cache) for project in (inputs.sdk, connector)]
+        bases = {platform: Base.of(tar) for platform, tar in tars.items()}
+        python = base_image.interpreter(bases[base_image.machine_platform()], inputs.cache)
         dependencies = {
             platform: _dependencies(connector, platform, base, inputs.cache, python) for platform, base in bases.items()
         }
         for wheel in wheels:
             _unpack(wheel.result(), application)
         base_image.compile_tree(python, application, f"/{APPLICATION}")
-        yield _Trees(loaded, dependencies, application)
+        yield _Trees(loaded, bases, dependencies, application)
 
 
 def _check_project(connector: Path, loaded: LoadedManifest, platforms: Iterable[str]) -> None:
@@ -406,12 +418,13 @@ def _wheel(project: Path, cache: Path) -> Path:
     made_by = hashlib.sha256(f"{sys.version} {layer.EPOCH} {_source_hash(project)}".encode()).hexdigest()
     kept = cache / f"wheel-{made_by[:32]}"
     if not kept.exists():
-        with tempfile.TemporaryDirectory(prefix="wheel-new-", dir=cache) as scratch:
-            (Path(scratch) / "out").mkdir()
-            _run_backend(project, backend, Path(scratch) / "out")
-            # Another process may have been quicker; the bytes are the same.
-            with contextlib.suppress(OSError):
-                (Path(scratch) / "out").rename(kept)
+        with base_image.exclusive(kept.with_suffix(".lock")):
+            if not kept.exists():
+                with tempfile.TemporaryDirectory(prefix="wheel-new-", dir=cache) as scratch:
+                    out = Path(scratch) / "out"
+                    out.mkdir()
+                    _run_backend(project, backend, out)
+                    out.rename(kept)
     (wheel,) = kept.glob("*.whl")
     return wheel
 
