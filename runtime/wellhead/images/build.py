@@ -156,20 +156,21 @@ def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManif
             does not fit or build (022, 023), or this machine's platform is not allowed (024).
     """
     loaded = loaded or load.load(connector)
-    bases = inputs.bases()
-    _check_project(connector, loaded, bases)
+    tars = inputs.bases()
+    _check_project(connector, loaded, tars)
+    bases = {platform: Base.of(tar) for platform, tar in tars.items()}
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # Read while the connector's build backend and the compiler, which are other processes, work.
-        packages = [pool.submit(sbom.of_layers, [tar]) for tar in bases.values()]
+        # Read while the compiler, which is another process, works.
+        packages = [pool.submit(sbom.of_layers, [tar]) for tar in tars.values()]
         with _trees(connector, loaded, inputs, bases) as trees:
             application = _application_layer(trees, inputs.cache)
             stacks = {}
-            for platform, base in trees.bases.items():
+            for platform, base in bases.items():
                 dependencies = trees.dependencies[platform]
                 packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
                 stacks[platform] = Stack(packed)
             components = _components(trees).union(*(read.result() for read in packages))
-            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, trees.bases), out)
+            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, bases), out)
             application.path.unlink()
             return built
 
@@ -261,7 +262,7 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     # The Engine need not be sent what the Dockerfile never copies.
     (folder / ".dockerignore").write_text("base.tar\n")
     shutil.copyfile(inputs.base, folder / "base.tar")
-    with _trees(connector, loaded, inputs, {platform: inputs.base}) as trees:
+    with _trees(connector, loaded, inputs, {platform: Base.of(inputs.base)}) as trees:
         shutil.copytree(trees.application, folder / "app", symlinks=True)
         if dependencies := trees.dependencies[platform]:
             shutil.copytree(dependencies.tree, folder / "deps", symlinks=True)
@@ -286,13 +287,13 @@ class _Trees:
     """What is on disk while an image is made; the application's folder is gone afterwards, the others are kept."""
 
     loaded: LoadedManifest
-    bases: Mapping[str, Base]
     dependencies: Mapping[str, _Dependencies | None]
     application: Path
 
 
 @contextlib.contextmanager
-def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, tars: Mapping[str, Path]) -> Iterator[_Trees]:
+def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, bases: Mapping[str, Base]) -> Iterator[_Trees]:
+    python = base_image.interpreter(bases[base_image.machine_platform()], inputs.cache)
     with (
         tempfile.TemporaryDirectory(prefix="app-", dir=inputs.cache) as scratch,
         ThreadPoolExecutor(max_workers=2) as pool,
@@ -300,15 +301,13 @@ def _trees(connector: Path, loaded: LoadedManifest, inputs: Inputs, tars: Mappin
         application = Path(scratch) / "app"
         application.mkdir()
         wheels = [pool.submit(_wheel, project, inputs.cache) for project in (inputs.sdk, connector)]
-        bases = {platform: Base.of(tar) for platform, tar in tars.items()}
-        python = base_image.interpreter(bases[base_image.machine_platform()], inputs.cache)
         dependencies = {
             platform: _dependencies(connector, platform, base, inputs.cache, python) for platform, base in bases.items()
         }
         for wheel in wheels:
             _unpack(wheel.result(), application)
         base_image.compile_tree(python, application, f"/{APPLICATION}")
-        yield _Trees(loaded, bases, dependencies, application)
+        yield _Trees(loaded, dependencies, application)
 
 
 def _check_project(connector: Path, loaded: LoadedManifest, platforms: Iterable[str]) -> None:
