@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.manifest.test_migrate import one_step
@@ -54,6 +54,13 @@ def schema_and_config(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @given(schema_and_config(), one_step())
+@example(
+    (
+        {"type": "object", "properties": {"g": {"enum": LISTED}}, "required": ["g"], "additionalProperties": False},
+        {"g": "x"},
+    ),
+    {"rename": {}, "map": {"g": [{"from": "x", "to": "z"}]}, "remove": [], "set": {}},
+)
 def test_a_config_that_fitted_fits_what_a_migration_makes_of_its_schema(
     given_: tuple[dict[str, Any], dict[str, Any]], step: dict[str, Any]
 ) -> None:
