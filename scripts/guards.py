@@ -38,6 +38,7 @@ TABLE = Path("docs/explain/guards.md")
 BOXED = ROOT / "scripts" / "boxed.py"
 FAST = "not real and not chaos and not e2e"
 TIMEOUT_S = 600
+EACH_S = 15
 WORKERS = 2
 _KEYS = {"guard", "file", "find", "replace", "test"}
 
@@ -170,7 +171,7 @@ class Copy:
         if not all(place.startswith(f"{folder}/") for place in imported.stdout.split()):
             raise GuardError(f"the copy imports {imported.stdout}{imported.stderr}, and not its own packages")
 
-    def run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def run(self, argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a command in the copy."""
         return subprocess.run(
             [*self._before, *argv],
@@ -179,13 +180,13 @@ class Copy:
             capture_output=True,
             text=True,
             check=False,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
         )
 
-    def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def pytest(self, *arguments: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run pytest in the copy, with one line for each test in its output."""
-        return self.run([".venv/bin/pytest", "-p", "no:cacheprovider", "-rfE", "--tb=no", *arguments])
+        return self.run([".venv/bin/pytest", "-p", "no:cacheprovider", "-rfE", "--tb=no", *arguments], timeout_s)
 
     def attempt(self, guard: Guard) -> str | None:
         """Remove the guard, run its test, put the guard back; return what is wrong, or None."""
@@ -210,7 +211,9 @@ class Copy:
 def _fast(copy: Copy, guards: list[Guard]) -> set[str]:
     """Name the tests among the guards' that need no real part."""
     listed = copy.pytest("--collect-only", "-m", FAST, *sorted({guard.test for guard in guards})).stdout
-    ids = {re.sub(r"\[.*", "", line) for line in listed.splitlines() if "::" in line}
+    ids = {line for line in listed.splitlines() if "::" in line}
+    # A row may name a test with its parameters, or without them and so all of its kind.
+    ids |= {re.sub(r"\[.*", "", line) for line in ids}
     return {guard.test for guard in guards if guard.test in ids}
 
 
@@ -218,7 +221,7 @@ def _red_before(copy: Copy, tests: set[str]) -> dict[str, str]:
     """Name each test that is not green with every guard in place, and why."""
     red: dict[str, str] = {}
     # One run for all; only when that is not green is each asked alone.
-    if not tests or copy.pytest(*sorted(tests)).returncode == 0:
+    if not tests or copy.pytest(*sorted(tests), timeout_s=TIMEOUT_S + EACH_S * len(tests)).returncode == 0:
         return red
     for test in sorted(tests):
         ran = copy.pytest(test)
