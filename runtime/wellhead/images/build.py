@@ -163,16 +163,14 @@ def build(connector: Path, inputs: Inputs, out: store.Shelf, loaded: LoadedManif
         # Read while the compiler, which is another process, works.
         packages = [pool.submit(sbom.of_layers, [tar]) for tar in tars.values()]
         with _trees(connector, loaded, inputs, bases) as trees:
-            application = _application_layer(trees, inputs.cache)
+            application = _application_layer(trees)
             stacks = {}
             for platform, base in bases.items():
                 dependencies = trees.dependencies[platform]
                 packed = [compressed(base, inputs.cache), *([dependencies.packed] if dependencies else []), application]
                 stacks[platform] = Stack(packed)
             components = _components(trees).union(*(read.result() for read in packages))
-            built = assemble(loaded, stacks, components, _making(connector, loaded, inputs, bases), out)
-            application.path.unlink()
-            return built
+            return assemble(loaded, stacks, components, _making(connector, loaded, inputs, bases), out)
 
 
 def assemble(
@@ -505,17 +503,17 @@ def _unpack(wheel: Path, tree: Path) -> None:
                 target.write_bytes(archive.read(item))
 
 
-def _application_layer(trees: _Trees, cache: Path) -> layer.Packed:
+def _application_layer(trees: _Trees) -> layer.Packed:
     entries = [
         *layer.walk(trees.application, APPLICATION),
         layer.Entry.file(str(MANIFEST), trees.loaded.content),
     ]
-    with tempfile.TemporaryFile(dir=cache) as tar:
+    # Beside the tree, and so gone with it.
+    scratch = trees.application.parent
+    with tempfile.TemporaryFile(dir=scratch) as tar:
         layer.write(entries, tar)
         tar.seek(0)
-        handle, name = tempfile.mkstemp(prefix="app-layer-", dir=cache)
-        os.close(handle)
-        return layer.pack(tar, Path(name))
+        return layer.pack(tar, scratch / "app.tar.gz")
 
 
 def _pack_tree(tree: Path, target: Path) -> layer.Packed:

@@ -196,6 +196,17 @@ def test_a_rebuild_after_a_change_of_code_is_quick_and_gives_another_digest(
     assert first.index_digest != second.index_digest
 
 
+def test_a_build_whose_store_fails_leaves_nothing_in_the_cache(inputs: build.Inputs, tmp_path: Path) -> None:
+    store = layout.Layout.create(tmp_path / "store")
+    shutil.rmtree(store.path)
+    connector = copied(TINY, tmp_path / "tiny")
+    build.build(connector, inputs, layout.Layout.create(tmp_path / "other"))
+    before = sorted(inputs.cache.iterdir())
+    with pytest.raises(FileNotFoundError):
+        build.build(connector, inputs, store)
+    assert sorted(inputs.cache.iterdir()) == before
+
+
 @pytest.mark.engines
 def test_an_engine_gives_the_image_the_id_that_was_built(loaded: tuple[str, build.Built]) -> None:
     image_id, built = loaded
