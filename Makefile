@@ -10,10 +10,11 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.tools/uv/bin:/usr/sbin:/sbin
 
 # The slices of the suite: every test is in exactly one (tests/architecture/test_suite.py proves it).
-UNIT  := not real and not chaos and not e2e
-REAL  := real and not chaos and not e2e
-CHAOS := chaos and not e2e
-E2E   := e2e
+UNIT      := not slow and not real and not chaos and not e2e
+SLOW      := slow and not real and not chaos and not e2e
+REAL      := real and not chaos and not e2e
+CHAOS     := chaos and not e2e
+E2E       := e2e
 
 .PHONY: help
 help: ## List the targets
@@ -86,10 +87,14 @@ test: venv ## Everything, on real parts; a missing part is a failure; what CI ru
 	@scripts/test.sh
 
 # Each of the two workers has a core: more threads in one of them only wait for each other.
-test-unit: export POLARS_MAX_THREADS = 1
+test-unit test-slow: export POLARS_MAX_THREADS = 1
 .PHONY: test-unit
-test-unit: venv ## Unit, architecture and contract tests: parallel, no Docker
+test-unit: venv ## Unit, architecture and contract tests: parallel, no Docker, in seconds
 	@scripts/in-memory.sh $(PYTEST) -n 2 --dist worksteal -m '$(UNIT)'
+
+.PHONY: test-slow
+test-slow: venv ## What starts programs, drives whole runs or tries thousands of cases: parallel, no Docker
+	@scripts/in-memory.sh $(PYTEST) -n 2 --dist worksteal -m '$(SLOW)'
 
 .PHONY: test-real
 test-real: venv ## What talks to a real Docker Engine, OpenBao and PostgreSQL
@@ -121,7 +126,7 @@ cover: venv ## Branch coverage of the unit tests; complete where a wrong branch 
 
 .PHONY: golden
 golden: venv ## Rewrite the golden files; read the diff
-	@$(PYTEST) -m '$(UNIT)' --golden=rewrite
+	@$(PYTEST) -m '($(UNIT)) or ($(SLOW))' --golden=rewrite
 
 .PHONY: bench
 bench: venv ## Run the benchmarks; NAME=read for one

@@ -13,7 +13,7 @@ uid=64322
 name=plain
 
 if [ "$(id -u)" != 0 ]; then
-  echo "needs root, to become another user; as a plain user in the group docker, run: make test-unit test-real test-e2e" >&2
+  echo "needs root, to become another user; as a plain user in the group docker, run: make test-unit test-slow test-real test-e2e" >&2
   exit 1
 fi
 if getent passwd "$uid" >/dev/null; then
@@ -52,7 +52,7 @@ if [ $# = 0 ]; then
   # Only root can mount the file system around the socket that one of the deselected tests asks for (SECURITY.md), and
   # change into the other Debian from which the rest of them take cosign and skopeo.
   set -- bash -euc '
-    make --no-print-directory test-unit
+    make --no-print-directory test-unit test-slow
     .venv/bin/pytest -m "real and not chaos and not e2e" --deselect \
       tests/integration/engine/test_runner.py::test_the_sockets_folder_cannot_fill_the_hosts_disk --deselect \
       tests/integration/stores/test_verifiers.py

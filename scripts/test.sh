@@ -21,7 +21,7 @@ export WELLHEAD_SUITE=suite-$$
 python=.venv/bin/python
 "$python" scripts/leftovers.py snapshot "$snapshot"
 
-for slice in check test-unit test-real test-chaos test-e2e; do
+for slice in check test-unit test-slow test-real test-chaos test-e2e; do
   echo "== make $slice"
   make --no-print-directory "$slice" || failed+=("$slice")
 done

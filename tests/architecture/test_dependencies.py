@@ -71,6 +71,7 @@ def test_help_waits_for_no_heavy_import() -> None:
     assert json.loads(ran.stderr.splitlines()[-1]) == []
 
 
+@pytest.mark.slow
 def test_nothing_before_the_launch_imports_what_is_imported_while_the_container_starts() -> None:
     program = (
         "import json, sys\n"

@@ -13,13 +13,13 @@ import pytest
 
 from tests.architecture.source import ROOT
 
-MARKS = ("real", "chaos", "e2e", "engines")
+MARKS = ("slow", "real", "chaos", "e2e", "engines")
 COMBINATIONS = [dict(zip(MARKS, values, strict=True)) for values in itertools.product([True, False], repeat=len(MARKS))]
 
 
 def slices() -> dict[str, str]:
     makefile = (ROOT / "Makefile").read_text()
-    return dict(re.findall(r"^(UNIT|REAL|CHAOS|E2E)\s*:= (.*)$", makefile, re.MULTILINE))
+    return dict(re.findall(r"^(UNIT|SLOW|REAL|CHAOS|E2E)\s*:= (.*)$", makefile, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_a_test_is_in_exactly_one_slice_whatever_its_marks(marks: dict[str, bool
 
 def test_make_test_runs_every_slice() -> None:
     script = (ROOT / "scripts" / "test.sh").read_text()
-    assert "for slice in check test-unit test-real test-chaos test-e2e; do" in script
+    assert "for slice in check test-unit test-slow test-real test-chaos test-e2e; do" in script
     makefile = (ROOT / "Makefile").read_text()
     start = r"@(?:scripts/in-memory\.sh )?\$\(PYTEST\)"
-    for name, target in {"UNIT": "unit", "REAL": "real", "CHAOS": "chaos", "E2E": "e2e"}.items():
-        assert re.search(rf"^test-{target}: .*\n\t{start} .*-m '\$\({name}\)'$", makefile, re.MULTILINE)
+    for name in slices():
+        assert re.search(rf"^test-{name.lower()}: .*\n\t{start} .*-m '\$\({name}\)'$", makefile, re.MULTILINE)
 
 
 def _run_suite(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +52,7 @@ def _run_suite(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -67,5 +68,6 @@ def test_a_skip_is_a_failure(tmp_path: Path, source: str) -> None:
     assert "tests of this project are not skipped" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_test_that_runs_is_left_alone(tmp_path: Path) -> None:
     assert _run_suite(tmp_path, "def test_it():\n    assert True\n").returncode == 0

@@ -18,6 +18,8 @@ from tests.raw_host import Heard, Host, started
 from wellhead_sdk.wire import messages as m
 from wellhead_sdk.wire import service, status
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent.parent
 ORDER = m.ReadOrder("read-1", "people", m.SyncMode.FULL_REFRESH)
 HEADER = b"id,name,amount\n"

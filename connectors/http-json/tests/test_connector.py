@@ -19,6 +19,8 @@ from tests.raw_host import Heard, Host, started
 from wellhead_sdk.wire import messages as m
 from wellhead_sdk.wire import service, status
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent.parent
 ORDER = m.ReadOrder("read-1", "items", m.SyncMode.FULL_REFRESH, batch_rows=2)
 COLUMNS = {"id": "int", "price": "decimal(10,2)", "at": "timestamptz"}

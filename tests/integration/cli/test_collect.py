@@ -12,6 +12,8 @@ import pytest
 from tests import tiny
 from tests.project import Project, Warm
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0")
 
 

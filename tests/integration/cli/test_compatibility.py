@@ -14,6 +14,8 @@ from wellhead.ids import ConnectorId, Digest
 from wellhead.registry import definitions
 from wellhead.registry.database import Database
 
+pytestmark = pytest.mark.slow
+
 TINY = YAML(typ="safe", pure=True).load((FIXTURES / "tiny" / "manifest.yaml").read_text())
 CDN = {"network": {"egress": [{"host": "cdn.example.com"}]}}
 

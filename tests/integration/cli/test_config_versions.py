@@ -15,6 +15,8 @@ from wellhead.ids import ConnectorId, Digest
 from wellhead.registry import channels, definitions
 from wellhead.registry.database import Database
 
+pytestmark = pytest.mark.slow
+
 TINY = YAML(typ="safe", pure=True).load((FIXTURES / "tiny" / "manifest.yaml").read_text())
 CONNECTOR = ConnectorId("dev/tiny")
 STEP = {"from": 1, "to": 2, "rename": {"datacenter": "region"}}

@@ -12,6 +12,8 @@ import pytest
 from tests import tiny
 from tests.project import Project, Warm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:

@@ -14,6 +14,8 @@ from tests import tiny
 from tests.project import Project, Warm
 from wellhead.catalog import keys
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Project], Any]
 
 

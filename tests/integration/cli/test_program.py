@@ -16,6 +16,8 @@ from wellhead.registry import connections, deadletters, generations, run_state, 
 from wellhead.registry.database import Database
 from wellhead.settings import load as load_settings
 
+pytestmark = pytest.mark.slow
+
 RUN = RunId("0" * 20)
 
 

@@ -13,6 +13,8 @@ from tests import tiny
 from tests.project import Project, Warm
 from wellhead.catalog import records, trust, verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:

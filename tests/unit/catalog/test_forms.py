@@ -26,6 +26,8 @@ from wellhead.images.oci import Descriptor
 from wellhead.images.registry import Registry
 from wellhead.images.transport import Credentials, Transport
 
+pytestmark = pytest.mark.slow
+
 TINY = ConnectorId("dev/tiny")
 RELEASE = "dev/tiny:1.0.0"
 #: One of each kind of JSON, and what is of the right kind and still cannot be meant.

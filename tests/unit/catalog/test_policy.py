@@ -173,6 +173,7 @@ def test_cases_without_their_policy_are_refused(tmp_path: Path) -> None:
         policy.test(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_folder_holds_no_policies_and_loads_no_library(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from wellhead.catalog import policy\n"

@@ -13,6 +13,8 @@ from wellhead.ids import ConnectionKey, ConnectorId, RunId
 from wellhead.registry import runs
 from wellhead.registry.database import Database
 
+pytestmark = pytest.mark.slow
+
 WELLHEAD = Path(sys.executable).parent / "wellhead"
 
 

@@ -53,6 +53,7 @@ def schema_and_config(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return schema, config
 
 
+@pytest.mark.slow
 @given(schema_and_config(), one_step())
 @example(
     (

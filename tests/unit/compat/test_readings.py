@@ -61,6 +61,7 @@ def _same(row: Sequence[Any]) -> tuple[Any, ...]:
     return tuple("nan" if value != value else value for value in row)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(one=rows, other=rows, share_bytes=st.sampled_from([ONE_BY_ONE, 200, 2**26]))
 def test_rows_are_matched_by_key_whatever_their_order_and_number(
@@ -84,6 +85,7 @@ def test_rows_are_matched_by_key_whatever_their_order_and_number(
     assert found.is_equal == (mine == others)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(one=rows, other=rows, share_bytes=st.sampled_from([ONE_BY_ONE, 200, 2**26]))
 def test_without_a_key_rows_are_matched_by_what_they_hold(one: list[Row], other: list[Row], share_bytes: int) -> None:

@@ -25,6 +25,8 @@ from wellhead.lifecycle.collect import Done, Project
 from wellhead.lifecycle.host import Host
 from wellhead.registry import catalog_events, channels, checkpoints, connections, definitions, runs
 
+pytestmark = pytest.mark.slow
+
 KEY = ConnectionKey("default", "default", "orders")
 #: Only references keep.
 STRICT = Limits(keep=1, older_than=timedelta(seconds=1))

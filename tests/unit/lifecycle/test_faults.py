@@ -26,6 +26,8 @@ from wellhead.sinks.parquet import Parquet
 from wellhead.sinks.segments import DISK_FULL
 from wellhead_generator.rows import Rows
 
+pytestmark = pytest.mark.slow
+
 STREAM = {"name": "rows", "batch_size": 10}
 
 

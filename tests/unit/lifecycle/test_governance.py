@@ -18,6 +18,8 @@ from wellhead.lifecycle.host import Host
 from wellhead.manifest.egress import EgressEntry
 from wellhead.registry import definitions, policy_approvals
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 WAY = EgressEntry("db.example.com", 5432, "postgresql", "optional", "operator", private=True)
 CONNECTOR = ConnectorId("dev/generator")

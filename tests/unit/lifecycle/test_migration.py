@@ -25,6 +25,8 @@ from wellhead.registry import connections as rows
 from wellhead.registry import definitions, runs
 from wellhead.registry.tables import kept_configs
 
+pytestmark = pytest.mark.slow
+
 FILE = """\
 name: orders
 connector: dev/generator

@@ -33,6 +33,8 @@ from wellhead.sinks.base import Segment
 from wellhead.sinks.segments import Folder, Writer
 from wellhead_generator.connector import Generator
 
+pytestmark = pytest.mark.slow
+
 CODE = Code("WH-TST-001", "A test's own.")
 
 

@@ -11,6 +11,8 @@ from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.preview import preview
 from wellhead.lifecycle.stop import Stop
 
+pytestmark = pytest.mark.slow
+
 
 def _ids(world: World, stream: dict[str, Any], limit: int, **config: Any) -> list[int]:
     file = world.connect(stream, config=config)

@@ -18,6 +18,8 @@ from wellhead.lifecycle.commit import Work, commit
 from wellhead.registry import channels, connections, definitions, generations, run_state
 from wellhead.registry.tables import kept_checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 class World(Catalog):
     """Three releases, the first of which nobody may run, and two connections, one of them held at the second."""

@@ -29,6 +29,8 @@ from wellhead.settings import Settings
 
 from .conftest import MANIFEST, World
 
+pytestmark = pytest.mark.slow
+
 CODE = Code("WH-TST-001", "A test's own.")
 CONNECTOR = ConnectorId("dev/generator")
 PLATFORM = "linux/amd64"

@@ -45,6 +45,8 @@ from wellhead.registry.definitions import PlatformImage, Release
 from wellhead.session.client import Session
 from wellhead_generator.connector import Generator, Source
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = ConnectorId("dev/generator")
 INCREMENTAL = {"name": "rows", "mode": "incremental", "cursor_field": "updated_at"}
 #: Columns of the registry that say who reads, and not where a connection stands.

@@ -16,6 +16,8 @@ from wellhead.lifecycle import state as states
 from wellhead.lifecycle.report import Status
 from wellhead.registry import runs
 
+pytestmark = pytest.mark.slow
+
 INCREMENTAL = {"name": "rows", "mode": "incremental"}
 
 

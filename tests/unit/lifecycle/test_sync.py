@@ -25,6 +25,8 @@ from wellhead.lifecycle.sync import Plan, Pointing
 from wellhead.registry import catalog_events, channels, definitions
 from wellhead.registry.tables import metadata
 
+pytestmark = pytest.mark.slow
+
 OTHER = "sha256:" + "0" * 64
 
 

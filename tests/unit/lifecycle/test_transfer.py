@@ -25,6 +25,8 @@ from wellhead.registry import catalog_events, channels, definitions
 from wellhead.registry.database import Database
 from wellhead.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 TINY = ConnectorId("dev/tiny")
 
 

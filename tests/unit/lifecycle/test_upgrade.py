@@ -16,6 +16,8 @@ from wellhead.errors import ConfigurationError
 from wellhead.lifecycle import resolution, upgrade
 from wellhead.registry import connections, policy_approvals
 
+pytestmark = pytest.mark.slow
+
 NEWS: dict[str, Any] = {"network": {"egress": [{"host": "new.example.com", "port": 443}]}}
 NEEDS_MORE: dict[str, Any] = {
     "config": {"schema": {"type": "object", "required": ["region"], "properties": {"region": {}}}}

@@ -117,6 +117,7 @@ def one_step(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @given(CONFIGS, st.lists(one_step(), min_size=1, max_size=3))
 def test_the_way_to_a_version_does_not_depend_on_where_one_rests(
     config: dict[str, Any], steps: list[dict[str, Any]]
@@ -130,6 +131,7 @@ def test_the_way_to_a_version_does_not_depend_on_where_one_rests(
     assert json.loads(json.dumps(whole)) == whole
 
 
+@pytest.mark.slow
 @given(CONFIGS, one_step())
 def test_a_step_leaves_what_it_does_not_name_and_takes_what_it_does(
     config: dict[str, Any], step: dict[str, Any]

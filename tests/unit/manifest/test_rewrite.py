@@ -117,6 +117,7 @@ def test_a_config_that_is_put_together_from_aliases_is_left_to_its_people() -> N
     assert caught.value.place.line == 3
 
 
+@pytest.mark.slow
 @given(CONFIGS, one_step(), st.booleans())
 def test_a_rewritten_file_says_what_the_migration_makes_of_its_config(
     config: dict[str, Any], step: dict[str, Any], is_flow: bool

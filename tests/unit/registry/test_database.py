@@ -24,6 +24,8 @@ from wellhead.registry.tables import metadata
 
 from .conftest import KEY
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = ConnectorId("wellhead/postgres")
 
 

@@ -80,7 +80,7 @@ def test_rows_that_grow_suddenly_are_cut_early() -> None:
     assert len(tape.rows) - before >= 90
 
 
-@pytest.mark.parametrize("text_bytes", [10, 1000, 1_000_000])
+@pytest.mark.parametrize("text_bytes", [pytest.param(10, marks=pytest.mark.slow), 1000, 1_000_000])
 def test_single_rows_are_cut_by_size_too(text_bytes: int) -> None:
     tape = Tape()
     count = 3 * TARGET_BATCH_BYTES // text_bytes // 10 * 10

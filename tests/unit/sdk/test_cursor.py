@@ -83,6 +83,7 @@ def tables(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     rows=tables(),
@@ -104,6 +105,7 @@ def test_every_row_arrives_exactly_once_however_late_it_commits(
     assert Counter(emitted) == Counter(row.id for row in rows)
 
 
+@pytest.mark.slow
 @given(rows=tables(), first_s=st.integers(0, 400), back_s=st.integers(0, 29))
 def test_a_clock_set_back_loses_nothing(rows: list[Row], first_s: int, back_s: int) -> None:
     """Lateness and the step back add up: half of the lookback each."""
@@ -263,6 +265,7 @@ values = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(rows=st.lists(st.tuples(values, values, st.none() | st.integers(-5, 5)), min_size=1, max_size=20))
 def test_rows_have_one_hash_exactly_where_they_are_equal(rows: list[tuple[str | None, str | None, int | None]]) -> None:

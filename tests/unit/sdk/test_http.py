@@ -16,6 +16,8 @@ from wellhead_sdk.errors import Auth, Configuration, Data, Throttled, Transient
 from wellhead_sdk.http import HttpSession, Transport
 from wellhead_sdk.retry import Backoff
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Source]:

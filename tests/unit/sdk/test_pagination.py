@@ -122,6 +122,7 @@ def test_a_path_through_something_else_than_objects_finds_nothing() -> None:
     assert at({"a": 1}, []) == {"a": 1}
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=30), st.data())
 def test_interrupted_anywhere_any_number_of_times_a_walk_delivers_every_page(
     cursors: list[str], data: st.DataObject

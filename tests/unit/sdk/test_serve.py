@@ -19,6 +19,8 @@ import pytest
 
 from wellhead_sdk.testing import at_socket
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = "# a comment\nmetadata:\n  id: dev/x\n  version: 1.2.3\n  title: X\n"
 PROGRAM = """
     import importlib

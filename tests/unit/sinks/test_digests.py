@@ -67,6 +67,7 @@ def test_a_plugin_of_another_convention_is_not_called(monkeypatch: pytest.Monkey
     assert texts(pa.array(VALUES, pa.large_binary())) == expected(VALUES)
 
 
+@pytest.mark.slow
 def test_hashing_many_values_imports_no_polars() -> None:
     program = f"""
 import sys

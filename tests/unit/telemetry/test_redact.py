@@ -139,6 +139,7 @@ def test_a_secret_that_begins_inside_another_one_is_taken_out_whole() -> None:
     assert stream.feed("<abcdefgh") + stream.feed("ij-longer>") + stream.finish() == f"<{MARK}>"
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("ab1", min_size=6, max_size=8), min_size=1, max_size=3), st.text("ab1", max_size=60), st.data())
 def test_chunks_never_change_what_is_taken_out(secrets: list[str], text: str, data: st.DataObject) -> None:
     redactor = Redactor()

@@ -20,6 +20,8 @@ from wellhead_generator.config import GeneratorConfig
 from wellhead_generator.rows import EVENTS, Rows
 from wellhead_sdk.wire import messages as m
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent.parent
 ORDER = m.ReadOrder("read-1", "rows", m.SyncMode.FULL_REFRESH)
 

@@ -26,6 +26,8 @@ from wellhead_hostile.modes import MODES
 from wellhead_hostile.service import Connector, Mode
 from wellhead_sdk.wire import messages as m
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent.parent
 MANIFEST = HERE / "manifest.yaml"
 TABLE: list[dict[str, Any]] = YAML(typ="safe").load(HERE / "modes.yaml")["modes"]

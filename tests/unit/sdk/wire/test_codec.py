@@ -204,6 +204,7 @@ MESSAGES: dict[str, tuple[service.Method[Any, Any], str, st.SearchStrategy[Any]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MESSAGES)
 @given(data=st.data())
 def test_every_message_survives_the_wire(name: str, data: st.DataObject) -> None:
