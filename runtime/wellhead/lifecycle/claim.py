@@ -43,6 +43,15 @@ class Claim:
         """Say whether this claim may never commit."""
         return self.epoch == 0
 
+    def prove(self, tx: Transaction) -> None:
+        """Require that the lease is still ours: the first act of every transaction of a run that moves a stream on.
+
+        Raises:
+            TransientError: another run has taken over (WH-REG-010).
+        """
+        # Invariant 7: whoever holds the highest epoch commits, and nobody else, whatever the clocks say.
+        connections.require_epoch(tx, self.connection, run_id=self.run_id, epoch=self.epoch)
+
 
 class AlreadyDoneError(Exception):
     """A run succeeded under the same logical id; nothing was claimed."""

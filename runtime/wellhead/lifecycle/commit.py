@@ -13,7 +13,7 @@ from wellhead import failpoints
 from wellhead.errors import TransientError
 from wellhead.ids import WHOLE_STREAM
 from wellhead.lifecycle.claim import Claim
-from wellhead.registry import checkpoints, connections, deadletters, generations, run_state, segments
+from wellhead.registry import checkpoints, deadletters, generations, run_state, segments
 from wellhead.registry.database import OUTCOME_UNKNOWN, Database, Transaction
 
 
@@ -59,9 +59,8 @@ def commit(database: Database, claim: Claim, before: run_state.UnitState, work: 
 
 
 def _write(tx: Transaction, claim: Claim, before: run_state.UnitState, work: Work) -> Committed:
-    # Invariant 2: one transaction is the commit. Invariant 7: whoever holds the highest epoch commits, and nobody else,
-    # whatever the clocks say.
-    connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
+    # Invariant 2: one transaction is the commit.
+    claim.prove(tx)
     _keep(tx, before, work.checkpoint.state_version)
     unit = run_state.advance(tx, before, epoch=claim.epoch, checkpoint=work.checkpoint)
     row = None if work.segment is None else segments.commit(tx, work.segment)
@@ -87,7 +86,14 @@ def _keep(tx: Transaction, before: run_state.UnitState, state_version: int) -> N
 def _complete(tx: Transaction, claim: Claim, unit: run_state.UnitState) -> None:
     """Complete the generation with its last unit, in that unit's own transaction."""
     generation = generations.current(tx, unit.stream)
-    if generation is None or generation.status != "open" or generation.number != unit.generation:
+    if generation is None or generation.number != unit.generation:
+        # Passed over in silence, the run would end as succeeded over a table that nothing has changed.
+        raise TransientError(
+            f"generation {unit.generation} of {unit.stream} was given up while it was read",
+            code=run_state.MOVED_ON,
+            hint="somebody began another or reset the stream; the next attempt reads the registry first",
+        )
+    if generation.status != "open":
         return
     if not run_state.all_complete(tx, unit.stream, unit.generation):
         return
@@ -107,7 +113,7 @@ def _look(database: Database, claim: Claim, before: run_state.UnitState, work: W
     with database.transaction() as tx:
         # Locks the connection's row: a commit that is still on its way through the server ends before we look.
         # Invariant 14: a lost answer means unknown.
-        connections.require_epoch(tx, claim.connection, run_id=claim.run_id, epoch=claim.epoch)
+        claim.prove(tx)
         rows = run_state.all_of(tx, claim.connection)
         unit = next((row for row in rows if row.stream == before.stream and row.unit == before.unit), None)
         if unit is None or unit.epoch != claim.epoch or unit.commit_no != before.commit_no + 1:

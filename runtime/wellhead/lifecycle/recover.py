@@ -16,7 +16,7 @@ from wellhead import failpoints
 from wellhead.clock import Clock
 from wellhead.engine import reaper
 from wellhead.engine.container import Labels
-from wellhead.ids import ConnectionKey, RunId
+from wellhead.ids import RunId
 from wellhead.lifecycle.claim import Claim
 from wellhead.registry import connections, generations, revocations, runs, segments
 from wellhead.registry.database import Database, Transaction
@@ -56,6 +56,7 @@ def recover(
         TransientError: a token of a dead run cannot be revoked now; nothing new may be lent before.
     """
     with database.transaction() as tx:
+        claim.prove(tx)
         # A folder binds a connection to the hosts that share it: what is staged elsewhere cannot be published here.
         waiting = bool(segments.unpublished(tx, claim.connection))
         connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
@@ -70,28 +71,31 @@ def recover(
         secrets().revoke_accessor(item.accessor)
         with database.transaction() as tx:
             revocations.remove(tx, item.accessor)
-    published, swapped = settle(database, claim.connection, sink, keep_generations)
+    published, swapped = settle(database, claim, sink, keep_generations)
     with database.read() as tx:
         known = segments.names(tx, claim.connection)
     sink.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
     return Recovered(tuple(run.run_id for run in lost), len(pending), published, swapped)
 
 
-def settle(database: Database, connection: ConnectionKey, sink: Sink, keep_generations: int) -> tuple[int, int]:
+def settle(database: Database, claim: Claim, sink: Sink, keep_generations: int) -> tuple[int, int]:
     """Finish what is committed: publish its files, then let complete generations take their tables' places.
 
     Invariant 5: what was committed is finished first. Return how many files and how many tables that were.
+
+    Raises:
+        TransientError: another run has taken over (WH-REG-010), whose work this is by now.
     """
-    published = publish_committed(database, connection, sink)
-    return published, _swap(database, connection, sink, keep_generations)
+    published = publish_committed(database, claim, sink)
+    return published, _swap(database, claim, sink, keep_generations)
 
 
-def publish_committed(database: Database, connection: ConnectionKey, sink: Sink) -> int:
+def publish_committed(database: Database, claim: Claim, sink: Sink) -> int:
     """Publish what is committed and not yet in its table, in commit order; return how many files that were."""
     with database.read() as tx:
-        waiting = segments.unpublished(tx, connection)
+        waiting = segments.unpublished(tx, claim.connection)
     for segment in waiting:
-        publish(database, sink, segment)
+        publish(database, claim, sink, segment)
     return len(waiting)
 
 
@@ -111,21 +115,25 @@ def staged(segment: segments.Segment) -> base.Segment:
     )
 
 
-def publish(database: Database, sink: Sink, segment: segments.Segment) -> None:
+def publish(database: Database, claim: Claim, sink: Sink, segment: segments.Segment) -> None:
     """Put one committed file into its table and say so; repeating it changes nothing (invariant 4)."""
     sink.publish(staged(segment))
     failpoints.reach("file_renamed")
     with database.transaction() as tx:
+        claim.prove(tx)
         segments.mark_published(tx, [segment.number])
 
 
-def _swap(database: Database, connection: ConnectionKey, sink: Sink, keep: int) -> int:
-    with database.read() as tx:
-        waiting = generations.to_swap(tx, connection)
+def _swap(database: Database, claim: Claim, sink: Sink, keep: int) -> int:
+    with database.transaction() as tx:
+        # Before the exchange too: it removes what is older than the former generations that are kept.
+        claim.prove(tx)
+        waiting = generations.to_swap(tx, claim.connection)
     for generation in waiting:
         sink.swap(generation.stream, generation.number, keep=keep)
         failpoints.reach("generation_swapped")
         with database.transaction() as tx:
+            claim.prove(tx)
             generations.mark_swapped(tx, generation.stream, generation.number)
     return len(waiting)
 

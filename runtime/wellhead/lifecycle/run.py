@@ -343,7 +343,7 @@ def _begin_attempt(here: Run, plan: Plan, attempt: int) -> None:
     if attempt > 1:
         # Invariant 5: the attempt before may have committed what it could not publish any more.
         sink = host.sink(plan.connection.sink)
-        recover.settle(host.database, here.claim.connection, sink, host.settings.run.keep_generations)
+        recover.settle(host.database, here.claim, sink, host.settings.run.keep_generations)
 
 
 def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -> retry.Decision:
@@ -436,7 +436,7 @@ def read(
         claim=into.claim,
         session=session,
         sink=into.sink,
-        publish=lambda segment: recover.publish(into.database, into.sink, segment),
+        publish=lambda segment: recover.publish(into.database, into.claim, into.sink, segment),
         commit=settings.commit,
         dead_letters=settings.dead_letters,
         max_wait_s=settings.run.max_wait_s if order.max_wait_s is None else order.max_wait_s,

@@ -168,6 +168,7 @@ def _basis(order: StreamOrder, offered: OfferedStream, write: Literal["replace",
 
 def _open(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening:
     with tools.database.transaction() as tx:
+        tools.claim.prove(tx)
         current = generations.current(tx, order.key)
         units = () if current is None else _resumable(tx, tools, order, offered, current)
     if current is not None and units:
@@ -184,6 +185,8 @@ def _begin(tools: Tools, order: StreamOrder, offered: OfferedStream) -> _Opening
         else:
             write = "append"
     with tools.database.transaction() as tx:
+        # A run that lost its lease would give up what its successor is reading, and remove the files below.
+        tools.claim.prove(tx)
         current = generations.current(tx, order.key)
         generation = generations.begin(tx, order.key, _basis(order, offered, write), tools.claim.run_id)
         if current is not None and current.status == "open":
@@ -260,6 +263,7 @@ def _store_plan(
     require_format(order.state_writes, plan.final_state, plan.final_state_version, order.key.stream)
     planned = [run_state.PlannedUnit(UnitKey(unit.key), unit.descriptor, unit.estimated_rows) for unit in plan.units]
     with tools.database.transaction() as tx:
+        tools.claim.prove(tx)
         generations.store_plan(
             tx,
             order.key,
@@ -372,7 +376,9 @@ def _patience(error: BaseException) -> int:
 
 def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) -> None:
     """Let a complete generation's folder take the table's place: no reader sees half of it (invariant 13)."""
-    with tools.database.read() as tx:
+    with tools.database.transaction() as tx:
+        # Before the exchange too: it removes what is older than the former generations that are kept.
+        tools.claim.prove(tx)
         current = generations.current(tx, stream)
     if current is None or current.number != generation:
         return
@@ -380,4 +386,5 @@ def finish_table(tools: Tools, stream: StreamKey, generation: int, keep: int) ->
         tools.sink.swap(stream, generation, keep=keep)
         failpoints.reach("generation_swapped")
         with tools.database.transaction() as tx:
+            tools.claim.prove(tx)
             generations.mark_swapped(tx, stream, generation)
