@@ -4,11 +4,12 @@ class Orders(Connector):
     Config = OrdersConfig
 
     def authenticate(self, config, secrets): ...
-    def discover(self, session): yield Stream("orders", schema=..., primary_key=["id"], cursor="updated_at")
+    def discover(self, session): yield Stream("orders", schema=..., primary_key=["id"])
     def read(self, session, request, out):
-        for page in session.pages(request.cursor):
-            out.emit(page.records)
-            out.checkpoint({"cursor": page.next})
+        state = request.cursor or {"after": 0}
+        for page in session.pages(after=state["after"]):
+            out.emit(page)
+            out.checkpoint({"after": page[-1]["id"]})
 
 if __name__ == "__main__":
     serve(Orders)

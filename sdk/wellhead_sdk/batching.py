@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import isinf
 from typing import Any
 
 import pyarrow as pa
@@ -65,6 +66,8 @@ class Batcher:
         self.schema = schema
         self._struct = pa.struct(list(schema))
         self._exact = _exact_kinds(schema)
+        self._nested = {field.name: field.type for field in schema if pa.types.is_nested(field.type)}
+        self._narrow = [field.name for field in schema if _is_narrow(field.type)]
         self._names = frozenset(schema.names)
         self._required = tuple(field.name for field in schema if not field.nullable)
         self._key = tuple(name for name in primary_key if name in self._names)
@@ -77,6 +80,8 @@ class Batcher:
         self._cut_rows = FIRST_CUT_ROWS
         self._gathered: list[pa.RecordBatch] = []
         self._gathered_size = 0
+        self.failure: Exception | None = None
+        """Why rows that were taken are lost; whoever is to say that all were sent has to look here first."""
 
     @property
     def is_empty(self) -> bool:
@@ -87,23 +92,34 @@ class Batcher:
         """Take one row; only every so many are looked at, which is what makes single rows affordable."""
         if len(self._rows) % _SAMPLED_ROWS == 0:
             self._look_at((row,), stands_for=_SAMPLED_ROWS)
-        self._rows.append(row)
+        # Until it is converted the author may fill the same dict anew.
+        self._rows.append(dict(row))
         if len(self._rows) >= self._cut_rows or self._rows_size >= TARGET_BATCH_BYTES:
             self._convert()
             self._cut()
 
     def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Take rows; those beyond the cut are shipped at once."""
-        done = 0
+        """Take rows; those beyond the cut are shipped at once.
+
+        Raises:
+            Fatal: one of them is no dict; none was taken.
+        """
+        self._require_dicts(rows)
+        done = kept = 0
         while done < len(rows):
             part = rows[done : done + self._cut_rows - len(self._rows)] if len(rows) > 1 else rows
             step = max(1, len(part) // _SAMPLED_ROWS)
             self._look_at(part[::step], stands_for=step)
             self._rows.extend(part)
             done += len(part)
+            kept += len(part)
             if len(self._rows) >= self._cut_rows or self._rows_size >= TARGET_BATCH_BYTES:
                 self._convert()
                 self._cut()
+                kept = 0
+        if kept:
+            # As above; what is converted by now needs no copy.
+            self._rows[-kept:] = map(dict, self._rows[-kept:])
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Take a record batch; its columns are chosen by name and cast where the schema says otherwise.
@@ -126,6 +142,18 @@ class Batcher:
 
     # rows to columns
 
+    def _require_dicts(self, rows: Sequence[Any]) -> None:
+        # A set of types is made in a fraction of the time that looking at each row takes.
+        if set(map(type, rows)) <= {dict}:
+            return
+        for index, row in enumerate(rows):
+            if not isinstance(row, dict):
+                self.failure = Fatal(
+                    f"out.emit takes dicts; number {index} of this list is {type(row).__name__}",
+                    hint="leave out what is no record, or hand it to out.reject, which counts it",
+                )
+                raise self.failure
+
     def _look_at(self, sample: Sequence[dict[str, Any]], *, stands_for: int) -> None:
         """Estimate the size of rows, and notice fields the schema lacks, from a few that stand for so many each."""
         size = 0
@@ -141,7 +169,11 @@ class Batcher:
         if not self._rows:
             return
         rows, self._rows, self._rows_size = self._rows, [], 0
-        batch = self._columns(rows)
+        try:
+            batch = self._columns(rows)
+        except Exception as exc:
+            self.failure = exc
+            raise
         if batch.num_rows == 0:
             return
         row_bytes = max(1.0, batch.nbytes / batch.num_rows)
@@ -154,7 +186,12 @@ class Batcher:
         try:
             # pyarrow cuts 1.9 to 1 for an integer column and drops the time of a date column without a word.
             exact = all({type(row.get(name)) for row in rows} <= kinds for name, kinds in self._exact.items())
+            exact = exact and not any(
+                _changes(row.get(name), kind) for name, kind in self._nested.items() for row in rows
+            )
             batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._struct)) if exact else self._repaired(rows)
+            if any(pc.any(pc.is_inf(batch.column(name))).as_py() for name in self._narrow):
+                batch = self._repaired(rows)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             batch = self._repaired(rows)
         if self._required and any(batch.column(name).null_count for name in self._required):
@@ -219,19 +256,31 @@ class Batcher:
         if column.type == field.type:
             return column
         try:
-            return column.cast(field.type)
+            cast = column.cast(field.type)
+            is_same = not _may_lose(column.type, field.type) or _is_same(column, cast)
         except pa.ArrowException as exc:
             raise Data(
                 f"column {field.name!r} cannot become {field.type} from {column.type}: {type(exc).__name__}",
                 reason="unrepresentable",
             ) from exc
+        if not is_same:
+            raise Data(
+                f"column {field.name!r} holds values that {field.type} would change, as they are {column.type}",
+                reason="unrepresentable",
+                hint="round or cut them before they are emitted, or let the schema say their own type",
+            )
+        return cast
 
     # cutting
 
     def _cut(self) -> None:
         gathered, self._gathered, self._gathered_size = self._gathered, [], 0
-        if gathered:
-            self._send(gathered[0] if len(gathered) == 1 else pa.concat_batches(gathered))
+        try:
+            if gathered:
+                self._send(gathered[0] if len(gathered) == 1 else pa.concat_batches(gathered))
+        except Exception as exc:
+            self.failure = exc
+            raise
 
     def _send(self, batch: pa.RecordBatch) -> None:
         for part in _parts(batch):
@@ -259,12 +308,16 @@ def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def _scalar(value: Any, kind: pa.DataType) -> Any:
     """Return ``value`` in a form ``kind`` takes: texts are parsed where they stand for times or numbers.
 
-    A list or an object in a text column is kept as JSON.
+    A list or an object in a text column is kept as JSON, and an exact decimal becomes a float where one is the same.
     """
     if value is None:
         return None
     if isinstance(value, dict | list) and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        return _json(value)
+    if isinstance(value, Decimal) and pa.types.is_floating(kind):
+        if value.is_finite() and Decimal(repr(float(value))) != value:
+            raise ValueError(f"no {kind} is exactly this decimal")
+        value = float(value)
     if isinstance(value, str) and _is_parsed(kind):
         return pa.scalar(value, pa.string()).cast(kind).as_py()
     if _changes(value, kind):
@@ -274,7 +327,7 @@ def _scalar(value: Any, kind: pa.DataType) -> Any:
 
 
 def _exact_kinds(schema: pa.Schema) -> dict[str, set[type]]:
-    """Return, for the columns pyarrow would change values for, the Python types it takes as they are."""
+    """Return, for the flat columns pyarrow would change values for, the Python types it takes as they are."""
     kinds: dict[str, set[type]] = {}
     for field in schema:
         if pa.types.is_integer(field.type):
@@ -283,22 +336,76 @@ def _exact_kinds(schema: pa.Schema) -> dict[str, set[type]]:
             kinds[field.name] = {float, int, type(None)}
         elif pa.types.is_date(field.type):
             kinds[field.name] = {date, type(None)}
-        elif pa.types.is_timestamp(field.type) and field.type.unit in ("s", "ms"):
+        elif pa.types.is_time(field.type) or (
+            (pa.types.is_timestamp(field.type) or pa.types.is_duration(field.type)) and field.type.unit in _COARSE
+        ):
             kinds[field.name] = {type(None)}
     return kinds
 
 
+#: Microseconds in the units that are coarser than what Python counts in.
+_COARSE = {"s": 1_000_000, "ms": 1_000}
+
+
+def _is_narrow(kind: pa.DataType) -> bool:
+    """Say whether a Python float may be beyond what ``kind`` holds; pyarrow makes an infinity of it."""
+    return bool(pa.types.is_float16(kind) or pa.types.is_float32(kind))
+
+
 def _changes(value: Any, kind: pa.DataType) -> bool:
     """Say whether pyarrow would take ``value`` for ``kind`` and quietly make another one of it."""
+    if pa.types.is_nested(kind):
+        return any(_changes(part, part_kind) for part, part_kind in _within(value, kind))
     if pa.types.is_integer(kind):
         return isinstance(value, bool) or (isinstance(value, float | Decimal) and value != int(value))
     if pa.types.is_floating(kind):
-        return isinstance(value, bool)
+        return isinstance(value, bool) or (
+            _is_narrow(kind) and isinstance(value, float) and not isinf(value) and abs(value) > _LARGEST[kind.bit_width]
+        )
     if pa.types.is_date(kind):
         return isinstance(value, datetime)
+    if pa.types.is_time(kind) and isinstance(value, time):
+        return value.tzinfo is not None or bool(value.microsecond % _COARSE.get(kind.unit, 1))
     if pa.types.is_timestamp(kind) and isinstance(value, datetime):
-        return bool(value.microsecond % {"s": 1_000_000, "ms": 1_000}.get(kind.unit, 1))
+        return bool(value.microsecond % _COARSE.get(kind.unit, 1))
+    if pa.types.is_duration(kind) and isinstance(value, timedelta):
+        return bool(value % timedelta(microseconds=_COARSE.get(kind.unit, 1)))
     return False
+
+
+#: By bits: what the largest finite float of this width is.
+_LARGEST = {16: 65504.0, 32: 3.4028234663852886e38}
+
+
+def _within(value: Any, kind: pa.DataType) -> Iterator[tuple[Any, pa.DataType]]:
+    """Yield the parts of a nested value with their types; of a value that is not nested, none."""
+    if pa.types.is_struct(kind):
+        if isinstance(value, dict):
+            yield from ((value.get(field.name), field.type) for field in kind)
+    elif pa.types.is_map(kind):
+        for pair in value.items() if isinstance(value, dict) else value or ():
+            yield from zip(pair, (kind.key_type, kind.item_type), strict=True)
+    elif isinstance(value, list | tuple) and not pa.types.is_union(kind):
+        yield from ((part, kind.value_type) for part in value)
+
+
+def _may_lose(held: pa.DataType, wanted: pa.DataType) -> bool:
+    """Say whether a cast may succeed and still change values, as that of a time to a day does.
+
+    From a float to a narrower one the schema itself asks for less precision; what becomes infinite is looked for.
+    """
+    types = pa.types
+    if types.is_list(held) and types.is_list(wanted):
+        return _may_lose(held.value_type, wanted.value_type)
+    return all(types.is_primitive(kind) or types.is_decimal(kind) for kind in (held, wanted))
+
+
+def _is_same(column: pa.Array, cast: pa.Array) -> bool:
+    if pa.types.is_list(column.type):
+        return _is_same(column.flatten(), cast.flatten())
+    if pa.types.is_floating(column.type) and pa.types.is_floating(cast.type):
+        return bool(pc.sum(pc.is_inf(column)).as_py() == pc.sum(pc.is_inf(cast)).as_py())
+    return bool(cast.cast(column.type).equals(column))
 
 
 def _is_parsed(kind: pa.DataType) -> bool:
@@ -318,6 +425,27 @@ def row_json(row: Mapping[str, Any]) -> bytes:
 
 def _json_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _json(value: Any) -> str:
+    """Return a value as JSON: an exact decimal keeps its digits and stays a number, a time is its text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except TypeError:
+        pass
+    match value:
+        case Decimal() if value.is_finite():
+            return str(value)
+        case dict():
+            return (
+                "{"
+                + ",".join(f"{json.dumps(str(key), ensure_ascii=False)}:{_json(one)}" for key, one in value.items())
+                + "}"
+            )
+        case list() | tuple():
+            return "[" + ",".join(map(_json, value)) + "]"
+        case _:
+            return json.dumps(str(value), ensure_ascii=False)
 
 
 def _shown(value: Any) -> str:

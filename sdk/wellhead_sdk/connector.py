@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from wellhead_sdk.errors import Configuration, PlanStale
+from wellhead_sdk.errors import Configuration, Fatal, PlanStale
 from wellhead_sdk.wire.messages import Filter, OpenedHost, Replay, SyncMode, Until, WriteMode
 
 if TYPE_CHECKING:
@@ -29,13 +29,26 @@ def encode_state(state: State) -> bytes:
     """Return ``state`` as it travels: bytes unchanged, an object as canonical JSON (sorted keys, no spaces).
 
     Raises:
-        TypeError: the object holds something JSON has no word for, such as a datetime.
-        ValueError: it holds NaN or an infinity.
+        Fatal: it is neither, and would not come back as what it was; or it holds what JSON has no word for, such as a
+            datetime or NaN.
     """
     if isinstance(state, bytes):
         return state
-    text = json.dumps(state, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    if not isinstance(state, dict):
+        raise Fatal(
+            f"a state is a dict or bytes, and not {type(state).__name__}",
+            reason="bad_state",
+            hint='give it a name: out.checkpoint({"cursor": …}) comes back as request.cursor["cursor"]',
+        )
+    try:
+        text = json.dumps(state, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError) as exc:
+        raise Fatal(
+            f"a state cannot be written as JSON: {type(exc).__name__}",
+            reason="bad_state",
+            hint="its keys are texts, and a time is kept as text (isoformat), as JSON has none",
+        ) from exc
 
 
 def decode_state(state: bytes) -> State:

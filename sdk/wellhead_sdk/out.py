@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -51,6 +52,8 @@ from wellhead_sdk.wire.messages import (
 LINGER_S = 1.0
 #: Frames that cost no credit may pile up to here, then the author waits.
 MAX_QUEUED_FRAMES = 64
+
+_REASON = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 
 
 class Why(Enum):
@@ -216,9 +219,14 @@ class Out:
         A row that does not fit the schema becomes a rejected record, as does one larger than 16 MiB.
 
         Args:
-            records: one dict, a list of dicts, or Arrow data; lists and tables are much faster than single dicts.
+            records: one dict, a list of dicts, or Arrow data; lists and tables are much faster than single dicts. A
+                dict may be used again afterwards; lists and dicts inside of it are to be left alone.
             raw: the page these records came from, or a reference to it (``sha256:<hex>``); pages do not share batches.
             read_at: when that page was read; now unless given.
+
+        Raises:
+            Data: the table lacks a column or holds a value that the schema's type cannot; nothing of it was taken.
+            Fatal: these are no records; the unit has failed, whatever becomes of the exception.
         """
         raw_ref = f"sha256:{hashlib.sha256(raw).hexdigest()}" if isinstance(raw, bytes) else raw or ""
         with self._cutting:
@@ -270,11 +278,20 @@ class Out:
 
         Args:
             record: the record as far as it could be read.
-            reason: a stable lower-case word, such as ``malformed``.
+            reason: a stable lower-case word, such as ``malformed``; what is particular to this record is its ``text``.
             key: its primary key; taken from the record where it is a mapping.
             column: the column at fault.
             text: that column's text.
+
+        Raises:
+            Fatal: ``reason`` is no such word.
         """
+        if not _REASON.fullmatch(reason):
+            raise Fatal(
+                "out.reject got a reason that is no single lower-case word",
+                hint='say a stable word such as reason="malformed", and what was wrong with this record with text=',
+                stream=self._stream,
+            )
         row = record if isinstance(record, bytes) else row_json(record)
         if key is None and not isinstance(record, bytes):
             key = {name: record[name] for name in self._primary_key if name in record}
@@ -327,6 +344,7 @@ class Out:
             Fatal: records were emitted since the last checkpoint.
         """
         with self._cutting:
+            self._check_whole()
             if self._rows_since or self._rejected_since or not self._batcher.is_empty:
                 raise Fatal("a schema may change directly after out.checkpoint only", stream=self._stream)
             self._batcher = self._start(schema)
@@ -354,6 +372,7 @@ class Out:
         A unit read to its end ends with a checkpoint that covers everything: the last state offered, or ``state``.
         """
         with self._cutting:
+            self._check_whole()
             self._batcher.flush()
             uncovered = self._rows_since or self._rejected_since or self._offered is None
             if reason is DoneReason.COMPLETE and uncovered:
@@ -377,7 +396,7 @@ class Out:
                 if not self._batcher.is_empty and time.monotonic() - self._first_added_at >= LINGER_S:
                     self._batcher.flush()
                 self._report()
-            except Unwind:
+            except (Unwind, Exception):  # noqa: BLE001 - the author's thread raises it where it comes by next
                 return
             finally:
                 self._cutting.release()
@@ -392,7 +411,13 @@ class Out:
     def _batcher_for(self, schema: pa.Schema) -> Batcher:
         return Batcher(schema, self._primary_key, self._send_batch, self._send_reject, self._note_unknown)
 
+    def _check_whole(self) -> None:
+        """Refuse to go on where gathered rows were lost, whoever caught the exception: no total would tell of them."""
+        if self._batcher.failure is not None:
+            raise self._batcher.failure
+
     def _check(self, *whys: Why) -> None:
+        self._check_whole()
         wish = self._link.wish
         if wish is Why.ABORTED or wish in whys:
             self._unwound = wish

@@ -4,10 +4,13 @@ A walk holds one explicit cursor: the position of the page in hand. It moves onl
 with that page, so a page that was read in part is asked for again by the next loop, and a state stored from `Page.next`
 resumes exactly behind it.
 
-    walk = Walk(CursorPages("cursor", "meta.next"), fetch, cursor=request.cursor)
-    for page in walk:
-        out.emit(page.records)
-        out.checkpoint({"cursor": page.next})
+    state = request.cursor or {"cursor": START, "complete": False}
+    if not state["complete"]:
+        for page in Walk(CursorPages("cursor", "meta.next"), fetch, state["cursor"]):
+            out.emit(page.document["records"], raw=page.raw_ref, read_at=page.read_at)
+            out.checkpoint({"cursor": page.next, "complete": page.next is None})
+
+`complete` tells a walk that is over from one that has not begun: both are without a cursor.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -217,7 +217,19 @@ def test_what_is_no_record_is_refused() -> None:
         (pa.float64(), True),
         (pa.date32(), datetime(2024, 1, 2, 3, 4, tzinfo=UTC)),
         (pa.timestamp("s", "UTC"), datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        (pa.time32("s"), time(12, 0, 0, 500_000)),
+        (pa.time64("us"), time(12, tzinfo=UTC)),
+        (pa.duration("s"), timedelta(milliseconds=1500)),
+        (pa.float32(), 1e300),
+        (pa.float64(), Decimal("0.1234567890123456789")),
+        (pa.list_(pa.int64()), [1, 1.9]),
+        (pa.list_(pa.list_(pa.int64())), [[1], [1.9]]),
+        (pa.list_(pa.date32()), [datetime(2024, 1, 2, 3, 4, tzinfo=UTC)]),
+        (pa.struct([("a", pa.int64())]), {"a": 1.9}),
+        (pa.map_(pa.string(), pa.int64()), {"a": 1.9}),
+        (pa.map_(pa.string(), pa.int64()), [("a", 1.9)]),
     ],
+    ids=str,
 )
 def test_sets_aside_a_value_that_would_be_changed_without_a_word(kind: pa.DataType, value: object) -> None:
     rejected: list[Reject] = []
@@ -229,3 +241,110 @@ def test_sets_aside_a_value_that_would_be_changed_without_a_word(kind: pa.DataTy
     batcher.flush()
     assert [reject.column for reject in rejected] == ["n"]
     assert [batch.to_pylist() for batch in shipped] == [[{"n": None}]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.float64(), Decimal("1.50")),
+        (pa.float64(), 7),
+        (pa.float32(), float("inf")),
+        (pa.float32(), 1.5),
+        (pa.time32("s"), time(12, 0, 1)),
+        (pa.duration("ms"), timedelta(milliseconds=1500)),
+        (pa.list_(pa.int64()), [1, None, 2]),
+        (pa.struct([("a", pa.int64()), ("b", pa.string())]), {"a": 1, "b": None}),
+        (pa.map_(pa.string(), pa.int64()), [("a", 1)]),
+    ],
+    ids=str,
+)
+def test_a_value_that_its_type_holds_arrives_as_it_is(kind: pa.DataType, value: object) -> None:
+    tape = Tape(pa.schema([("id", kind)]))
+    tape.batcher.add_rows([{"id": value}, {"id": None}])
+    tape.batcher.flush()
+    assert tape.rejects == []
+    assert tape.rows == [{"id": value}, {"id": None}]
+
+
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        (pa.array([1.239]), pa.decimal128(10, 2)),
+        (pa.array([1e300]), pa.float32()),
+        (pa.array([datetime(2024, 1, 2, 13)]), pa.date32()),  # noqa: DTZ001 - a column without a zone
+        (pa.array([datetime(2024, 1, 2, 13)]), pa.time64("us")),  # noqa: DTZ001
+        (pa.array([[datetime(2024, 1, 2, 13)]]), pa.list_(pa.date32())),  # noqa: DTZ001
+        (pa.array([2]), pa.bool_()),
+    ],
+    ids=str,
+)
+def test_a_table_whose_values_a_cast_would_change_is_refused(held: pa.Array, kind: pa.DataType) -> None:
+    with pytest.raises(Data, match="column 'x'"):
+        Tape(pa.schema([("x", kind)])).batcher.add_batch(pa.record_batch({"x": held}))
+
+
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        (pa.array([1, None], pa.int32()), pa.int64()),
+        (pa.array([0.1, None]), pa.decimal128(10, 2)),
+        (pa.array([1.1, float("inf"), None]), pa.float32()),
+        (pa.array([[1.1], None]), pa.list_(pa.float32())),
+        (pa.array(["7", None]), pa.int64()),
+        (pa.array([1.5, None]), pa.string()),
+        (pa.array([datetime(2024, 1, 2)]), pa.date32()),  # noqa: DTZ001
+        (pa.array([{"a": 1}]), pa.struct([("a", pa.int32())])),
+    ],
+    ids=str,
+)
+def test_a_table_whose_values_a_cast_keeps_is_taken(held: pa.Array, kind: pa.DataType) -> None:
+    tape = Tape(pa.schema([("x", kind)]))
+    tape.batcher.add_batch(pa.record_batch({"x": held}))
+    tape.batcher.flush()
+    assert len(tape.rows) == len(held)
+
+
+def test_exact_decimals_stay_numbers_in_a_text_column() -> None:
+    tape = Tape(pa.schema([("id", pa.string())]))
+    document = {"price": Decimal("1.50"), "at": datetime(2026, 1, 1, tzinfo=UTC), "tags": ["é", Decimal("NaN")]}
+    tape.batcher.add_rows([{"id": document}])
+    tape.batcher.flush()
+    assert tape.rows == [{"id": '{"price":1.50,"at":"2026-01-01 00:00:00+00:00","tags":["é","NaN"]}'}]
+
+
+@pytest.mark.parametrize("rows", [[None], [{"id": 1}, "row"], [{"id": index} for index in range(2000)] + [[]]])
+def test_a_list_with_something_else_than_dicts_is_refused_whole(rows: list[Any]) -> None:
+    tape = Tape()
+    with pytest.raises(Fatal, match="takes dicts; number"):
+        tape.batcher.add_rows(rows)
+    tape.batcher.flush()
+    assert tape.rows == []
+    assert isinstance(tape.batcher.failure, Fatal)
+
+
+def test_an_author_may_fill_the_same_dict_anew() -> None:
+    tape = Tape()
+    row: dict[str, Any] = {}
+    page: list[dict[str, Any]] = [{}]
+    for number in range(4):
+        row["id"] = page[0]["id"] = number
+        tape.batcher.add_row(row)
+        tape.batcher.add_rows(page)
+    row["id"] = page[0]["id"] = 99
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("where", ["_columns", "_ship"])
+def test_rows_that_are_lost_are_remembered(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape = Tape()
+    tape.batcher.add_rows([{"id": 1}])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(tape.batcher, where, fail)
+    with pytest.raises(RuntimeError):
+        tape.batcher.flush()
+    assert tape.batcher.is_empty
+    assert str(tape.batcher.failure) == "a defect"

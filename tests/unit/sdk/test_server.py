@@ -6,11 +6,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -23,6 +24,7 @@ from wellhead.session import failures
 from wellhead.session.client import Session
 from wellhead.session.stream import Batch, UnitStream
 from wellhead_sdk import out as outs
+from wellhead_sdk.batching import Batcher
 from wellhead_sdk.wire import messages as m
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), False), ("name", pa.string())])
@@ -506,6 +508,67 @@ def test_what_an_author_raises_reaches_the_host_in_its_class(
         frames_of(start(Fake(read)))
     assert caught.value.code is code  # type: ignore[attr-defined]
     assert "s: " in str(caught.value)
+
+
+def test_rows_that_are_lost_beside_the_author_end_the_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = threading.Event()
+
+    def columns(self: Batcher, rows: object) -> NoReturn:
+        lost.set()
+        raise RuntimeError("a defect")
+
+    def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.checkpoint({"n": 0})
+        out.emit({"id": 1})
+        # Sent by the thread that sends what has waited long enough, which then fails.
+        assert lost.wait(5)
+
+    monkeypatch.setattr(outs, "LINGER_S", 0.05)
+    monkeypatch.setattr(Batcher, "_columns", columns)
+    with pytest.raises(FatalError, match="a defect"):
+        frames_of(start(Fake(read)))
+
+
+@pytest.mark.parametrize(
+    "go_on",
+    [
+        lambda out: out.emit({"id": 3}),
+        lambda out: out.checkpoint({"n": 3}),
+        lambda out: out.change_schema(SCHEMA),
+        lambda out: out.reject({}, reason="malformed"),
+        lambda out: None,
+    ],
+    ids=["emit", "checkpoint", "change_schema", "reject", "return"],
+)
+def test_an_author_who_swallows_a_failed_emit_has_not_read_to_the_end(
+    go_on: Callable[[sdk.Out], None], start: Start
+) -> None:
+    def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.emit([{"id": 1}])
+        with contextlib.suppress(sdk.Fatal):
+            out.emit([{"id": 2}, None])
+        go_on(out)
+
+    with pytest.raises(FatalError, match="number 1 of this list is NoneType"):
+        frames_of(start(Fake(read)))
+
+
+@pytest.mark.parametrize("state", [3, "abc", ["x"], None, {"at": datetime(2026, 1, 1, tzinfo=UTC)}, {"x": math.nan}])
+def test_a_state_that_would_not_come_back_as_it_is_is_refused(state: Any, start: Start) -> None:
+    def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.checkpoint(state)
+
+    with pytest.raises(FatalError, match="a state"):
+        frames_of(start(Fake(read)))
+
+
+def test_a_reason_that_is_no_word_is_refused_without_repeating_it(start: Start) -> None:
+    def read(session: int, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.reject({"id": 1}, reason="cannot parse canary")
+
+    with pytest.raises(FatalError, match="no single lower-case word") as caught:
+        frames_of(start(Fake(read)))
+    assert "canary" not in str(caught.value)
 
 
 def test_a_secret_in_an_error_never_leaves_the_connector(start: Start) -> None:
