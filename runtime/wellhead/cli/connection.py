@@ -27,6 +27,7 @@ NOT_NEEDED = Code("WH-CLI-072", "A host was to be approved that the connection d
 NO_POLICY = Code("WH-CLI-074", "An approval names no policy that asks for one.")
 NOT_REMOVED = Code("WH-CLI-073", "A removal was not confirmed.")
 PROBES_FAILED = Code("WH-CLI-075", "What a connector tries at its source failed.")
+NOT_OPEN = Code("WH-CLI-076", "An approval was to be taken back that is not in force.")
 
 app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
 
@@ -227,61 +228,87 @@ def approve(
         )
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
-        if hosts:
-            _approve_hosts(host, file, hosts, reason, revoke=revoke)
-        if policy:
-            _approve_policies(host, file, policy, reason, revoke=revoke)
+        if revoke:
+            _revoke(host, file, hosts or [], policy or [])
+            return
         if release is not None:
             _approve_release(host, file, release, reason)
+        _approve(host, file, hosts or [], policy or [], reason)
 
 
-def _approve_hosts(host: App, file: ConnectionFile, hosts: list[str], reason: str, *, revoke: bool) -> None:
+def _approve(host: App, file: ConnectionFile, hosts: list[str], names: list[str], reason: str) -> None:
+    """Allow all that is named, or nothing where the connection or a policy does not ask for one of it."""
     from wellhead.ids import ConnectorId
-    from wellhead.lifecycle.plan import examine
-    from wellhead.registry import approvals
+    from wellhead.registry import approvals, policy_approvals
 
     connector = ConnectorId(file.connection.connector)
-    name, wanted = file.connection.name, [_host_and_port(text) for text in hosts]
-    asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
-    for pair in wanted:
-        if pair not in asked and not revoke:
-            named = ", ".join(f"{known}:{port}" for known, port in sorted(asked)) or "none"
-            raise UsageError(
-                f"{name} does not ask an operator for {pair[0]}:{pair[1]}",
-                code=NOT_NEEDED,
-                hint=f"it asks for: {named}",
-            )
-    with host.database.transaction() as tx:
-        for known, port in wanted:
-            if revoke:
-                approvals.revoke(tx, file.key, known, port)
-            else:
-                approvals.approve(tx, file.key, connector, known, port, who=output.who(), reason=reason)
-    output.console().print(f"{'closed' if revoke else 'opened'} {', '.join(hosts)} for {name}", markup=False)
-
-
-def _approve_policies(host: App, file: ConnectionFile, names: list[str], reason: str, *, revoke: bool) -> None:
-    from wellhead.ids import ConnectorId
-    from wellhead.registry import policy_approvals
-
-    connector = ConnectorId(file.connection.connector)
-    policies = {one.name: one for one in host.policies if one.effect == "require_approval"}
+    wanted = [_host_and_port(text) for text in hosts]
+    policies = {one.name: one for one in host.policies if one.effect == "require_approval"} if names else {}
+    if wanted:
+        _require_asked(host, file, wanted)
     for name in names:
-        if name not in policies and not revoke:
+        if name not in policies:
             raise UsageError(
                 f"there is no policy {name!r} that asks for approval",
                 code=NO_POLICY,
                 hint=f"those that do: {', '.join(policies) or 'none'}",
             )
+    said = {"who": output.who(), "reason": reason}
     with host.database.transaction() as tx:
+        for known, port in wanted:
+            approvals.approve(tx, file.key, connector, known, port, **said)
         for name in names:
-            if revoke:
-                policy_approvals.revoke(tx, file.key, name)
-            else:
-                rule = policies[name].sha256
-                policy_approvals.approve(tx, file.key, connector, name, rule, who=output.who(), reason=reason)
-    verb = "took back" if revoke else "approved"
-    output.console().print(f"{verb} {', '.join(names)} for {file.connection.name}", markup=False)
+            policy_approvals.approve(tx, file.key, connector, name, policies[name].sha256, **said)
+    _tell(file, hosts, "opened")
+    _tell(file, names, "approved")
+
+
+def _require_asked(host: App, file: ConnectionFile, wanted: list[tuple[str, int]]) -> None:
+    from wellhead.lifecycle.plan import examine
+
+    asked = {(e.host, e.port) for e in examine(host.host(), file).egress if e.open == "operator"}
+    for pair in wanted:
+        if pair not in asked:
+            raise UsageError(
+                f"{file.connection.name} does not ask an operator for {pair[0]}:{pair[1]}",
+                code=NOT_NEEDED,
+                hint=f"it asks for: {_listed(asked)}",
+            )
+
+
+def _revoke(host: App, file: ConnectionFile, hosts: list[str], names: list[str]) -> None:
+    """Take back all that is named, or nothing where one of it is not in force: it may be that one's wrong name.
+
+    The manifest is not asked, so that what an earlier release had opened can be closed too.
+    """
+    from wellhead.registry import approvals, policy_approvals
+
+    name = file.connection.name
+    pairs = dict.fromkeys(_host_and_port(text) for text in hosts)
+    with host.database.transaction() as tx:
+        opened = {(one.host, one.port) for one in approvals.history(tx, file.key) if one.revoked_at is None}
+        allowed = {one.policy for one in policy_approvals.history(tx, file.key) if one.revoked_at is None}
+        closed = [f"{known}:{port}" for known, port in pairs if not approvals.revoke(tx, file.key, known, port)]
+        unasked = [policy for policy in dict.fromkeys(names) if not policy_approvals.revoke(tx, file.key, policy)]
+        # Within the transaction: an error takes back what the lines above have done.
+        if closed or unasked:
+            what = [f"{pair} is not open" for pair in closed] + [f"policy {one} is not approved" for one in unasked]
+            raise UsageError(
+                f"{', '.join(what)} for {name}; nothing was changed",
+                code=NOT_OPEN,
+                hint=f"open for {name}: {_listed(opened)}; policies approved: {', '.join(sorted(allowed)) or 'none'}",
+            )
+    _tell(file, hosts, "closed")
+    _tell(file, names, "took back")
+
+
+def _tell(file: ConnectionFile, named: list[str], verb: str) -> None:
+    if named:
+        output.console().print(f"{verb} {', '.join(named)} for {file.connection.name}", markup=False)
+
+
+def _listed(pairs: set[tuple[str, int]]) -> str:
+    return ", ".join(f"{host}:{port}" for host, port in sorted(pairs)) or "none"
 
 
 def _approve_release(host: App, file: ConnectionFile, version: str, reason: str) -> None:
@@ -437,6 +464,10 @@ def _stream(text: str) -> dict[str, Any]:
 
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"{text!r} is not HOST:PORT", code=BAD_PAIR, hint="write both, such as db.example.com:5432")
+    if not host or not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise UsageError(
+            f"{text!r} is not HOST:PORT",
+            code=BAD_PAIR,
+            hint="write both, such as db.example.com:5432; a port is a number from 1 to 65535",
+        )
     return host.lower(), int(port)
