@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from wellhead_csv_file import blocks as cutting
 from wellhead_csv_file.blocks import Text, blocks, middle, whole_records
-from wellhead_sdk.errors import Data
+from wellhead_sdk.errors import Data, Transient
 
 RECORDS = st.lists(st.lists(st.text(alphabet='ab",\n é', max_size=6), min_size=2, max_size=2), min_size=1, max_size=20)
 
@@ -23,7 +24,7 @@ def as_csv(records: list[list[str]], line_end: str = "\n") -> bytes:
 
 def cut(file: Path, content: bytes, block_bytes: int, start: int = 0, encoding: str = "utf-8") -> list[bytes]:
     file.write_bytes(content)
-    with Text(file, encoding, len(content)) as text:
+    with Text(file, encoding) as text:
         text.skip(start)
         return [block.data for block in blocks(text, start, block_bytes)]
 
@@ -47,7 +48,7 @@ def test_reading_on_from_the_end_of_any_block_gives_the_rest(
     content = as_csv(records)
     file = tmp_path_factory.getbasetemp() / "resume.csv"
     file.write_bytes(content)
-    with Text(file, "utf-8", len(content)) as text:
+    with Text(file, "utf-8") as text:
         ends = [block.end for block in blocks(text, 0, block_bytes)]
     end = data.draw(st.sampled_from(ends))
     assert b"".join(cut(file, content, block_bytes, end)) == content[end:]
@@ -73,16 +74,21 @@ def test_bytes_that_an_encoding_lacks_become_bytes_that_are_no_utf8(tmp_path: Pa
 
 def test_a_file_is_seen_as_it_was_even_if_it_grows(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
-    file.write_bytes(b"1,a\n2,b\n3,c\n")
-    with Text(file, "utf-8", 8) as text:
+    file.write_bytes(b"1,a\n2,b\n")
+    with Text(file, "utf-8") as text, file.open("ab") as grown:
+        grown.write(b"3,c\n")
+        grown.flush()
         assert [block.data for block in blocks(text, 0)] == [b"1,a\n2,b\n"]
 
 
-def test_a_file_that_became_shorter_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_a_file_that_became_shorter_is_not_taken_for_its_end(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "x.csv"
-    file.write_bytes(b"1,a\n")
-    with Text(file, "utf-8", 1000) as text:
-        assert [block.data for block in blocks(text, 0)] == [b"1,a\n"]
+    file.write_bytes(b"1,a\n2,b\n")
+    with Text(file, encoding) as text:
+        os.truncate(file, 4)
+        with pytest.raises(Transient, match="it ends 4 bytes early"):
+            list(blocks(text, 0))
 
 
 def test_a_quote_without_a_partner_costs_its_own_line_only(tmp_path: Path) -> None:

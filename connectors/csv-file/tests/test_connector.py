@@ -143,6 +143,25 @@ def test_rows_appended_after_the_plan_belong_to_the_next_read(start: Start, file
     assert host.emit("read-1").table().num_rows == 3
 
 
+def test_a_file_replaced_after_its_plan_ends_the_attempt_and_is_read_whole_by_the_next(
+    start: Start, file: Path
+) -> None:
+    host = start()
+    plan = host.plan(ORDER)
+    new = file.with_suffix(".new")
+    new.write_bytes(b"name,id\n" + b"Ada,1\n" * 5000)
+    new.replace(file)
+    heard = host.emit("read-1")
+    (failed,) = heard.of(m.Failure)
+    assert (failed.kind, failed.reason, bool(failed.hint)) == ("transient", "file_changed", True)
+    assert heard.of(m.BatchFrame) == heard.of(m.CheckpointFrame) == []
+    again = start()
+    with pytest.raises(grpc.RpcError) as caught:
+        again.plan(replace(ORDER, units=plan.units))
+    assert failure(caught).reason == "plan_stale"
+    assert read(again).table().to_pylist() == [{"name": "Ada", "id": "1"}] * 5000
+
+
 def test_unwanted_columns_are_left_out_by_the_connector_itself(start: Start) -> None:
     host = start()
     plan = host.plan(replace(ORDER, columns=("amount", "id")))
@@ -194,6 +213,33 @@ def test_a_file_with_nothing_but_a_header_offers_its_columns_and_no_rows(start: 
     assert heard.kinds == ["schema", "checkpoint", "done"]
 
 
+def test_a_header_without_a_line_end_is_an_empty_table(start: Start, file: Path) -> None:
+    file.write_bytes(b"id,name")
+    assert read(start()).kinds == ["schema", "checkpoint", "done"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\n\r\nid,name\n1,a\n", b"id,name\r\r\n1,a\r\r\n", b'"id","na\rme"\n1,a\n', b"id,name\n1,a\r"]
+)
+def test_a_cr_that_ends_no_record_of_its_own_does_no_harm(content: bytes, start: Start, file: Path) -> None:
+    file.write_bytes(content)
+    assert [list(row.values()) for row in read(start()).table().to_pylist()] == [["1", "a"]]
+
+
+def test_a_file_cut_off_within_quotes_ends_in_a_dead_letter(start: Start, file: Path) -> None:
+    file.write_bytes(b'id,name\n1,a\n2,"b')
+    heard = read(start())
+    assert heard.table().to_pylist() == [{"id": "1", "name": "a"}]
+    (rejected,) = heard.of(m.RejectedFrame)
+    assert (rejected.reason, rejected.text) == ("malformed", "a quote is opened and never closed")
+    assert (json.loads(rejected.key_json), rejected.sample) == ({"record": 2}, b'2,"b')
+
+
+def test_integers_larger_than_64_bits_arrive_as_they_are_written(start: Start, file: Path) -> None:
+    file.write_bytes(b"id\n12345678901234567890\n")
+    assert read(start(types="inferred")).table().to_pylist() == [{"id": "12345678901234567890"}]
+
+
 def test_the_connection_test_says_what_it_found(start: Start, tmp_path: Path, file: Path) -> None:
     folder = tmp_path / "probe"
     folder.mkdir()
@@ -213,6 +259,9 @@ def test_the_connection_test_says_what_it_found(start: Start, tmp_path: Path, fi
         (b"id,b\n", {"column_names": ["a"]}, "column_names", "1 name,"),
         (b"id,b\n", {"columns": {"c": "int"}}, "columns.c", "no column c"),
         (b"id\n", {"columns": {"id": "number"}}, "columns", "columns"),
+        (b"id,name\r1,a\r2,b\r3,c\r", {}, "path", "CR"),
+        (b"id,name\r1,a\r2,b\n3,c\n", {}, "path", "CR"),
+        (b"id,name\r1,a\r2,b\n3,c\n", {"column_names": ["a", "b"]}, "path", "CR"),
         (b"id\n", {"encoding": "klingon"}, "encoding", "encoding"),
         (b"id\n", {"encoding": "rot13"}, "encoding", "encoding"),
         (b"id\n", {"delimiter": "\n"}, "delimiter", "delimiter"),

@@ -101,10 +101,40 @@ def test_every_record_of_a_block_is_counted_once_and_keeps_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("wanted", [(), ("a",)])
-def test_a_quote_that_is_never_closed_swallows_nothing(wanted: tuple[str, ...]) -> None:
-    rows, refused = parsed(b'1,"open\n', layout(*wanted, a="int", b="text"))
+@pytest.mark.parametrize(
+    "record",
+    [b'1,"open\n', b'1,"open\r\n', b'1,"open""\n', b'1,"open\n""\n', b'1,"open', b'1,"open\r', b'1,"open""', b'1,"'],
+)
+def test_a_quote_that_is_never_closed_swallows_nothing(record: bytes, wanted: tuple[str, ...]) -> None:
+    rows, refused = parsed(record, layout(*wanted, a="int", b="text"))
     assert rows == []
     assert refused == [(0, "malformed", "", "a quote is opened and never closed")]
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("int", "5"),
+        ("float", "1.5"),
+        ("bool", "true"),
+        ("date", "2026-03-01"),
+        ("time", "12:30:00"),
+        ("timestamp", "2026-03-01 12:00:00"),
+        ("timestamptz", "2026-03-01T12:00:00Z"),
+        ("decimal(4,2)", "1.25"),
+    ],
+)
+def test_a_file_cut_off_within_quotes_loses_no_more_than_its_last_record(word: str, text: str) -> None:
+    found = parse(Block(f'1,"{text}"\n2,"{text}'.encode(), 0), layout(a="int", b=word))
+    assert found.rows.column("a").to_pylist() == [1]
+    assert [(one.position, one.record) for one in found.refused] == [(1, f'2,"{text}'.encode())]
+
+
+@pytest.mark.parametrize("record", [b'1,"a"', b'1,"a"""', b"1,a", b'1,""', b'1,a"', b'1,"a"\r'])
+def test_a_last_record_without_a_line_end_is_a_record(record: bytes) -> None:
+    found = parse(Block(b"0,x\n" + record, 0), layout(a="int", b="text"))
+    assert found.rows.column("a").to_pylist() == [0, 1]
+    assert found.refused == ()
 
 
 def test_a_quote_within_an_unquoted_field_is_a_character() -> None:
@@ -112,9 +142,15 @@ def test_a_quote_within_an_unquoted_field_is_a_character() -> None:
     assert (rows, refused) == ([{"a": 1, "b": '12" pipe'}], [])
 
 
-def test_a_quoted_field_may_end_in_a_line_end() -> None:
-    rows, refused = parsed(b'1,"x\n"\n', layout(a="int", b="text"))
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_quoted_field_may_end_in_a_line_end(end: bytes) -> None:
+    rows, refused = parsed(b'1,"x\n"' + end, layout(a="int", b="text"))
     assert (rows, refused) == ([{"a": 1, "b": "x\n"}], [])
+
+
+def test_a_quoted_field_may_end_in_a_line_end_where_it_is_the_only_one() -> None:
+    rows, refused = parsed(b'"x\n"\n', layout(a="text"))
+    assert (rows, refused) == ([{"a": "x\n"}], [])
 
 
 def test_unwanted_columns_are_neither_converted_nor_judged() -> None:
@@ -144,3 +180,25 @@ def test_inference_says_what_the_sample_suggests_and_text_where_it_suggests_noth
         "x": pa.string(),
     }
     assert set(infer(b"1,2\n", shape).values()) == {pa.string()}
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (("9223372036854775807", "-9223372036854775808"), pa.int64()),
+        (("9223372036854775808",), pa.string()),
+        (("-9223372036854775809",), pa.string()),
+        (("1", "12345678901234567890"), pa.string()),
+        ((" 12345678901234567890 ",), pa.string()),
+        (("", "00012345678901234567890"), pa.string()),
+        (("1.5", "12345678901234567890"), pa.string()),
+        (("1.5", "9007199254740993"), pa.string()),
+        (("1.5", "999999999999999"), pa.float64()),
+        (("1.5", "0000000000000000001"), pa.float64()),
+        (("1e300",), pa.float64()),
+    ],
+)
+def test_no_integer_is_inferred_as_a_float_that_would_alter_it(texts: tuple[str, ...], kind: pa.DataType) -> None:
+    shape = layout(n="text", other="text")
+    sample = "".join(f"{text},x\n" for text in texts).encode()
+    assert infer(sample, shape) == {"n": kind, "other": pa.string()}

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from wellhead_sdk.errors import Data
+from wellhead_csv_file.edition import Edition
+from wellhead_sdk.errors import Data, Transient, counted
 
 #: Parsed, such a block is about one batch of the wire's 4 MiB.
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -34,20 +35,34 @@ class Block:
 
 
 class Text:
-    """A file as UTF-8 text, read forward; offsets count UTF-8 bytes, for a UTF-8 file those of the file itself.
+    """One edition of a file as UTF-8 text, read forward.
+
+    Offsets count UTF-8 bytes, for a UTF-8 file those of the file itself. What is appended belongs to another edition.
 
     Bytes that are wrong in the file's encoding become bytes that are wrong in UTF-8: the records they stand in are
     found and set aside by the parser, not altered.
     """
 
-    def __init__(self, path: Path, encoding: str, size: int) -> None:
-        """Open ``path`` and see its first ``size`` bytes; what is appended later belongs to another read."""
+    def __init__(self, path: Path, encoding: str, edition: Edition | None = None) -> None:
+        """Open ``path``, for the given edition of it or for the one it is now.
+
+        Raises:
+            OSError: it cannot be opened.
+            Transient: it holds that edition no longer.
+        """
         self._decoder: codecs.IncrementalDecoder | None = None
         if codecs.lookup(encoding).name not in ("utf-8", "ascii"):
             self._decoder = codecs.getincrementaldecoder(encoding)(_BAD)
-        self._left = size
-        self._file = path.open("rb", buffering=0)
+        self._path = path
         self._pending = b""
+        self._file = path.open("rb", buffering=0)
+        try:
+            self.edition = edition or Edition.of(self._file.fileno())
+            self.require(self.edition)
+        except BaseException:
+            self._file.close()
+            raise
+        self._left = self.edition.size
 
     def __enter__(self) -> Text:
         return self
@@ -56,6 +71,15 @@ class Text:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def require(self, edition: Edition) -> None:
+        """Refuse to go on where the file does not begin with ``edition``, or does so no longer.
+
+        Raises:
+            Transient: it is another file, or was written to other than at its end.
+        """
+        if difference := edition.difference(self._file.fileno()):
+            raise changed(self._path, difference)
 
     def skip(self, offset: int) -> None:
         """Go to ``offset``; a file in another encoding is decoded up to there."""
@@ -73,16 +97,28 @@ class Text:
         while not self._pending and self._left > 0:
             raw = self._raw(size)
             # A block can end within a character; only the last may not.
-            text = self._decoder.decode(raw, final=not raw or self._left == 0)
+            text = self._decoder.decode(raw, final=self._left == 0)
             self._pending = text.encode("utf-8", "surrogateescape")
         piece, self._pending = self._pending[:size], self._pending[size:]
         return piece
 
     def _raw(self, size: int) -> bytes:
-        piece = self._file.read(min(size, self._left)) or b""
-        # A file that became shorter under us ends here; the caller compares sizes when it resumes.
-        self._left = self._left - len(piece) if piece else 0
+        wanted = min(size, self._left)
+        piece = self._file.read(wanted) or b""
+        if wanted and not piece:
+            # Taken for the end, all that stood behind it would be lost and nobody told.
+            raise changed(self._path, f"it ends {counted(self._left, 'byte')} early")
+        self._left -= len(piece)
         return piece
+
+
+def changed(path: Path, difference: str) -> Transient:
+    """Return the error that makes the run be tried anew, with the file as it then is."""
+    return Transient(
+        f"{path} has changed while it was in use: {difference}",
+        reason="file_changed",
+        hint="write a new file beside it and rename that into its place once it is whole; appending may go on",
+    )
 
 
 def blocks(text: Text, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
@@ -146,7 +182,7 @@ def _line(data: bytes, offset: int) -> int:
     if end == 0 and len(data) >= MAX_RECORD_BYTES:
         raise Data(
             f"no line ends within {MAX_RECORD_BYTES} bytes from byte {offset} on",
-            hint="check that the file is CSV, in the stated encoding, with LF or CRLF line ends",
+            hint="check that the file is CSV, in the stated encoding, with LF or CRLF line ends; CR alone ends no line",
         )
     return end or len(data)
 

@@ -1,8 +1,9 @@
 """The conversation: which file, which columns, and its records as batches with a checkpoint behind each.
 
-A read sees the file as it was when the read was planned: so many bytes, last changed then. A state is the offset
-behind the last block, so an interrupted read goes on there; in a file that has changed since, offsets mean nothing any
-more and the plan is stale.
+Columns are learned at login, the edition to read is fixed by the plan, and every step opens the file by its name anew:
+each therefore requires that the file is still the one the step before saw, or that one grown at its end, and so does
+every block before it is sent. A state is the offset behind the last block, so an interrupted read
+goes on there; in a file that has changed since, offsets mean nothing any more and the plan is stale.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from wellhead_csv_file import table
-from wellhead_csv_file.blocks import BLOCK_BYTES, Text, blocks
+from wellhead_csv_file.blocks import BLOCK_BYTES, Text, blocks, changed
 from wellhead_csv_file.config import CsvFileConfig
+from wellhead_csv_file.edition import Edition
 from wellhead_csv_file.table import Layout, Parsed
 from wellhead_sdk import (
     CheckpointType,
@@ -43,21 +45,33 @@ _BOM = "\ufeff".encode()
 
 @dataclass(frozen=True, slots=True)
 class CsvFile:
-    """A file that was found readable: its first record told the columns, ``body`` is where the records begin."""
+    """A file that was found readable: its first record told the columns, ``body`` is where the records begin.
+
+    ``edition`` is the file all this was learned from.
+    """
 
     config: CsvFileConfig
     path: Path
     names: tuple[str, ...]
     body: int
+    edition: Edition
 
     @property
     def stream(self) -> str:
         """The stream's name."""
         return self.config.stream or self.path.stem
 
-    def open(self, size: int) -> Text:
-        """Open the first ``size`` bytes for reading."""
-        return Text(self.path, self.config.encoding, size)
+    def open(self, edition: Edition | None = None) -> Text:
+        """Open the given edition of the file for reading, or the one it is now.
+
+        Raises:
+            Configuration: there is no such file any more, or it may not be read.
+            Transient: it holds that edition no longer.
+        """
+        try:
+            return Text(self.path, self.config.encoding, edition)
+        except OSError as exc:
+            raise _unreadable(self.config.path, exc) from exc
 
 
 class CsvFileConnector(Connector):
@@ -73,7 +87,7 @@ class CsvFileConnector(Connector):
         """
         path = Path(config.path)
         try:
-            with Text(path, config.encoding, path.stat().st_size) as text:
+            with Text(path, config.encoding) as text:
                 names, body = _columns(text, config)
         except OSError as exc:
             raise _unreadable(config.path, exc) from exc
@@ -84,13 +98,13 @@ class CsvFileConnector(Connector):
                 fields={f"columns.{name}": "no such column" for name in unknown},
                 hint=f"its columns are {', '.join(names)}",
             )
-        return CsvFile(config, path, names, body)
+        return CsvFile(config, path, names, body, text.edition)
 
     def probes(self, session: CsvFile) -> Mapping[str, Callable[[], str]]:
         """Return the test that the file can be read and parsed."""
 
         def readable() -> str:
-            width, size = counted(len(session.names), "column"), counted(_version(session)["size"], "byte")
+            width, size = counted(len(session.names), "column"), counted(session.edition.size, "byte")
             return f"{session.path.name}: {width}, {size}"
 
         return {"file": readable}
@@ -103,33 +117,47 @@ class CsvFileConnector(Connector):
             layout.schema,
             sync_modes=(SyncMode.FULL_REFRESH,),
             replay=Replay.POSITION,
-            estimated_bytes=_version(session)["size"],
+            estimated_bytes=session.edition.size,
         )
 
     def plan(self, session: CsvFile, request: ReadRequest) -> Plan:  # noqa: ARG002 - it has one stream
-        """Plan the file as it is now, in one piece."""
-        return Plan((Unit(WHOLE_STREAM, _version(session)),))
+        """Plan the file as it is now, in one piece.
+
+        Raises:
+            Transient: it is not the one whose columns were learned.
+        """
+        return Plan((Unit(WHOLE_STREAM, asdict(_edition_now(session))),))
 
     def check_plan(self, session: CsvFile, request: ReadRequest, units: Sequence[Unit]) -> None:
         """Refuse to go on in a file that is no longer the one that was planned."""
-        if [unit.descriptor for unit in units] != [_version(session)]:
-            raise PlanStale(f"{session.config.path} has changed since its read was planned", stream=request.stream)
+        if [unit.descriptor for unit in units] != [asdict(_edition_now(session))]:
+            raise PlanStale(
+                f"{session.config.path} has changed since its read was planned",
+                stream=request.stream,
+                hint="it is read anew from its beginning; nothing has to be done",
+            )
 
     def pushdown(self, session: CsvFile, request: ReadRequest) -> Pushdown:  # noqa: ARG002
         """Say that columns nobody wants are not converted; filters are left to the host."""
         return Pushdown(columns=True)
 
     def read(self, session: CsvFile, request: ReadRequest, out: Out) -> None:
-        """Emit the file's records from the state's offset on, one batch and one checkpoint a block."""
+        """Emit the file's records from the state's offset on, one batch and one checkpoint a block.
+
+        Raises:
+            Transient: the file is not the planned one, or stopped being it on the way.
+        """
         state = request.cursor or {"offset": session.body, "records": 0}
         offset, records = int(state["offset"]), int(state["records"])
         layout = _layout(session, {field.name: field.type for field in request.schema}, tuple(request.schema.names))
         with ExitStack() as scope:
-            text = scope.enter_context(session.open(_planned_size(request.unit)))
+            text = scope.enter_context(session.open(_planned(request.unit)))
             text.skip(offset)
             # Parsed one block ahead: while a batch is on its way, the next is being made. Closed before the file is.
             ahead = scope.enter_context(closing(_ahead(table.parse(block, layout) for block in blocks(text, offset))))
             for block in ahead:
+                # All of the block was read by now: in one edition, or none of it is sent and no checkpoint covers it.
+                text.require(text.edition)
                 _emit(block, records, out)
                 records += block.rows.num_rows + len(block.refused)
                 out.count(bytes=block.end - offset)
@@ -166,6 +194,12 @@ def _columns(text: Text, config: CsvFileConfig) -> tuple[tuple[str, ...], int]:
         )
     mark = len(_BOM) if first.data.startswith(_BOM) else 0
     record, end = _first_record(first.data, mark)
+    if config.has_header and _holds_bare_cr(record):
+        raise Configuration(
+            f"{config.path}: a CR that belongs to no CRLF stands in its header, as where lines end in CR alone",
+            fields={"path": "has CR-only line ends"},
+            hint=r"save the file with LF or CRLF line ends, as `tr '\r' '\n' < OLD.csv > NEW.csv` does",
+        )
     width = len(table.fields(record, config.delimiter))
     names = config.column_names
     if config.has_header and not names:
@@ -182,7 +216,12 @@ def _first_record(data: bytes, start: int) -> tuple[bytes, int]:
         end = data.find(b"\n", end) + 1 or len(data)
         if data.count(b'"', start, end) % 2 == 0 and data[start:end].strip():
             break
-    return data[start:end], end
+    return data[start:end].strip(b"\r\n"), end
+
+
+def _holds_bare_cr(record: bytes) -> bool:
+    """Say whether a CR stands outside quotes in ``record``."""
+    return any(b"\r" in outside for outside in record.split(b'"')[::2])
 
 
 def _require_names(names: tuple[str, ...], width: int, config: CsvFileConfig) -> None:
@@ -206,7 +245,7 @@ def _types(session: CsvFile) -> dict[str, pa.DataType]:
     """Return each column's type: as configured, else as `types` says."""
     types: dict[str, pa.DataType] = {name: pa.string() for name in session.names}
     if session.config.types == "inferred":
-        with session.open(_version(session)["size"]) as text:
+        with session.open(session.edition) as text:
             text.skip(session.body)
             for sample in blocks(text, session.body, BLOCK_BYTES):
                 types = table.infer(sample.data, _layout(session, types))
@@ -222,19 +261,26 @@ def _layout(session: CsvFile, types: Mapping[str, Any], columns: tuple[str, ...]
     return Layout(session.names, whole, columns or session.names, config.delimiter, config.null_values)
 
 
-def _version(session: CsvFile) -> dict[str, int]:
-    """Return what tells one state of the file from another, as a unit's descriptor keeps it."""
-    try:
-        status = session.path.stat()
-    except OSError as exc:
-        raise _unreadable(session.config.path, exc) from exc
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+def _edition_now(session: CsvFile) -> Edition:
+    """Return the file as it is now, which what was learned from the session's edition must hold for."""
+    with session.open() as text:
+        text.require(session.edition)
+        # Growth can complete a first record that was still being written when it was taken for a whole one.
+        if _columns(text, session.config) != (session.names, session.body):
+            raise changed(session.path, "its first record has grown")
+        return text.edition
 
 
-def _planned_size(unit: Unit) -> int:
+def _planned(unit: Unit) -> Edition:
     match unit.descriptor:
-        case {"size": int(size)}:
-            return size
+        case {
+            "size": int(size),
+            "mtime_ns": int(mtime_ns),
+            "inode": int(inode),
+            "head": int(head),
+            "tail": int(tail),
+        }:
+            return Edition(size, mtime_ns, inode, head, tail)
         case _:
             raise PlanStale("the read was planned by a release that kept another descriptor")
 

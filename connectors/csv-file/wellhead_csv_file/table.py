@@ -13,10 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from wellhead_csv_file.blocks import Block, middle
 from wellhead_sdk.errors import counted
+
+#: From 2**53 on, which has 16 digits, a float does not hold every integer.
+_LARGE_INTEGER = r"^[ \t]*[-+]?0*[1-9]\d{15,}[ \t]*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,18 @@ def infer(sample: bytes, layout: Layout) -> dict[str, pa.DataType]:
     """Return the types that the sample's records suggest for the columns of ``layout``.
 
     A column without any value, or with bytes that are no text, is text; so is every column where the sample's records
-    are not all of one width. Timestamps get microseconds at least: later ones may have fractions.
+    are not all of one width. Timestamps get microseconds at least: later ones may have fractions. Integers that int64
+    or, among fractions, a float would not hold exactly stay text.
     """
     try:
-        schema = _read(sample, layout, {}, layout.names).schema
+        found = {one.name: _widened(one.type) for one in _read(sample, layout, {}, layout.names).schema}
     except pa.ArrowInvalid:
         return {name: pa.string() for name in layout.names}
-    return {name: _widened(schema.field(name).type) for name in layout.names}
+    fractions = {name: pa.string() for name, kind in found.items() if pa.types.is_floating(kind)}
+    if fractions:
+        texts = _read(sample, layout, fractions, tuple(fractions))
+        found |= {name: pa.string() for name in fractions if _holds_large_integers(texts.column(name))}
+    return found
 
 
 def fields(record: bytes, delimiter: str) -> list[str]:
@@ -110,17 +119,29 @@ def _pieces(data: bytes, layout: Layout) -> Iterator[pa.Table | bytes]:
 
 def _runs_on(table: pa.Table, data: bytes, layout: Layout) -> bool:
     """Say whether the last field took in the line's end: its quote was never closed, and pyarrow does not mind."""
-    if table.num_rows == 0 or data.endswith((b'"\n', b'"\r\n')):
+    name = layout.names[-1]
+    last = table.column(name)
+    if table.num_rows == 0 or not pa.types.is_string(last.type) or not (last[-1].as_py() or "").endswith("\n"):
         return False
-    last = table.column(layout.names[-1])
-    return bool(pa.types.is_string(last.type)) and (last[-1].as_py() or "").endswith("\n")
+    try:
+        # A field may well end in a line end. Only in an open one is a further quote not the begin of another record.
+        further = _read(_ended(data) + b'"', layout, {name: last.type}, (name,))
+    except pa.ArrowInvalid:
+        return False
+    return bool(further.num_rows == table.num_rows)
+
+
+def _ended(data: bytes) -> bytes:
+    """Return ``data`` with the line end that a file's last record may lack: an open quote shows by taking it in."""
+    return data if data.endswith(b"\n") else data + b"\n"
 
 
 def _read(data: bytes, layout: Layout, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa.Table:
+    ended = _ended(data)
     return pa_csv.read_csv(
-        pa.BufferReader(data),
+        pa.BufferReader(ended),
         # One thread: blocks are parsed ahead of their sending, which uses another core already.
-        read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=layout.names),
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(ended) + 1, column_names=layout.names),
         parse_options=pa_csv.ParseOptions(delimiter=layout.delimiter),
         convert_options=pa_csv.ConvertOptions(
             column_types=types,
@@ -153,6 +174,11 @@ def _joined(batches: list[pa.RecordBatch], layout: Layout) -> pa.RecordBatch:
     if not batches:
         return pa.RecordBatch.from_arrays([pa.array([], one.type) for one in layout.schema], schema=layout.schema)
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _holds_large_integers(texts: pa.ChunkedArray) -> bool:
+    """Say whether an integer has 16 digits or more: a float may alter it, and is what pyarrow infers all the same."""
+    return bool(pc.any(pc.match_substring_regex(texts, _LARGE_INTEGER)).as_py())
 
 
 def _widened(kind: pa.DataType) -> pa.DataType:
