@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
+from wellhead_sdk.errors import MAX_RETRY_AFTER_S
+
 
 class RetryClass(Enum):
     """What an answer asks of us; the value is the platform's error code."""
@@ -48,7 +50,7 @@ def classify(status: int, *, says_when: bool = False) -> RetryClass | None:
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Return how many seconds a Retry-After header asks us to stay away, never less than 0.
+    """Return how many seconds a Retry-After header asks us to stay away, from 0 to a year.
 
     Both forms of RFC 9110 §10.2.3 are read: seconds and an HTTP date. Anything else counts as not given.
 
@@ -58,13 +60,13 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
     # An obsolete asctime date has no zone; RFC 9110 says every HTTP date is GMT.
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    return min(max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()), MAX_RETRY_AFTER_S)
 
 
 @dataclass(frozen=True, slots=True)

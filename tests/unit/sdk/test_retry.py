@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wellhead_sdk.errors import MAX_RETRY_AFTER_S
 from wellhead_sdk.retry import Backoff, RetryClass, classify, retry_after_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -54,6 +55,9 @@ def test_every_status_has_the_class_the_platform_knows(
         ("Sunday, 01-Mar-26 12:00:05 GMT", 5.0),
         ("Sun Mar  1 12:00:05 2026", 5.0),
         ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("99999999999999", MAX_RETRY_AFTER_S),
+        ("9" * 400, MAX_RETRY_AFTER_S),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER_S),
         (None, None),
         ("", None),
         ("soon", None),
