@@ -64,7 +64,7 @@ class Cursor:
             lookback_s: how late a row may commit; has a meaning for times alone, and is at least a day for dates.
 
         Raises:
-            Configuration: the column cannot be a cursor, or is of another type than the state's.
+            Configuration: the column cannot be a cursor, or is not the one the state was reckoned in.
         """
         self._name: str = column.name
         self._kind: pa.DataType = column.type
@@ -73,12 +73,7 @@ class Cursor:
         if self._is_time and self._cap is None:
             raise ValueError("a time cursor needs the moment its snapshot began")
         known = state or {}
-        if known and known.get("type") != str(self._kind):
-            raise Configuration(
-                f"the cursor {self._name!r} was {known.get('type')} and is {self._kind} now",
-                reason="cursor_changed",
-                hint="reset the stream's state, or read it with --full-refresh",
-            )
+        self._require_same(known)
         self._high = self._from_json(known.get("high"))
         self._top = self._from_json(known.get("top"))
         self._is_known_whole: bool = known.get("whole", True)
@@ -132,6 +127,20 @@ class Cursor:
             hashes.update(self._seen)
             whole = whole and self._is_known_whole
         return self._packed(high, top, whole, hashes)
+
+    def _require_same(self, known: dict[str, Any]) -> None:
+        """Refuse the position of another column: its rows would be passed over, in every run and without a word."""
+        # States of earlier releases name no column; a type is that of a position, where there is one.
+        column = known.get("column", self._name)
+        kind = known.get("type") if "high" in known else str(self._kind)
+        if (column, kind) != (self._name, str(self._kind)):
+            raise Configuration(
+                f"the cursor was {column!r} ({kind}) and is {self._name!r} ({self._kind}) now",
+                reason="cursor_changed",
+                fields={"cursor_field": f"the stored state is of {column!r} ({kind})"},
+                hint="set cursor_field back to the former column, or read everything again with `wellhead state reset "
+                "CONNECTION STREAM` or `wellhead run CONNECTION --full-refresh --streams STREAM`",
+            )
 
     # values
 
@@ -197,11 +206,13 @@ class Cursor:
         return batch.filter(pa.array(keep))
 
     def _packed(self, high: Plain, top: Plain, whole: bool, hashes: Counter[bytes]) -> dict[str, Any]:
+        # Also where no row had a value yet: rows were emitted, and behind another column they would come again.
+        known = {"type": str(self._kind), "column": self._name}
         if high is None:
-            return {}
+            return known
         rows = sorted(hashes.elements())
         return {
-            "type": str(self._kind),
+            **known,
             "high": _to_json(high),
             "top": _to_json(top),
             "whole": whole and len(rows) <= MAX_SEEN,

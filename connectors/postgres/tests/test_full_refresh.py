@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.parts import Postgres as Server
+from tests.parts import wait_until
 from tests.postgres_source import Source, StoppedError, Tape, source
 from tests.raw_host import started
 from wellhead_sdk import Configuration, PlanStale, ReadRequest, SyncMode, Transient, Unit
@@ -70,6 +71,55 @@ def test_ranges_cover_every_row_once(postgres: Server) -> None:
         ranges.psql("insert into big values (-5, 'low'), (999999999, 'high')")
         ranges.session.close()
         assert len(ranges.full("public.big").column("id")) == 60002
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("date", "date '2024-01-01' + i"),
+        ("timestamp", "timestamp '2024-01-01' + i * interval '7 hours'"),
+        ("timestamptz", "timestamptz '2024-01-01' + i * interval '7 hours'"),
+        # Days that are months too, and fall while the months rise: read the other way round they overlap.
+        ("timestamp", "make_timestamp(2000, i * 12 / 401 + 1, 12 - i * 12 / 401, 0, 0, i / 10.0)"),
+    ],
+)
+def test_ranges_are_cut_alike_whatever_the_database_prints(postgres: Server, kind: str, key: str) -> None:
+    with source(postgres, "printed", partitions=4) as printed:
+        printed.psql(
+            f"create table t (id {kind} primary key, n int); insert into t select {key}, i "
+            "from generate_series(1, 400) i; analyze t; "
+            "alter database printed set datestyle = 'German, DMY'; "
+            "alter database printed set timezone = 'Asia/Kolkata'"
+        )
+        assert len(printed.connector.plan(printed.session, printed.request("public.t")).units) == 4
+        assert sorted(printed.full("public.t").column("n")) == list(range(1, 401))
+
+
+def test_a_shared_snapshot_ends_with_the_last_of_its_ranges(postgres: Server) -> None:
+    held = (
+        "select count(*) from pg_stat_activity where application_name = 'wellhead' and datname = 'ended' "
+        "and state = 'idle in transaction'"
+    )
+    with source(postgres, "ended", partitions=2) as ended:
+        ended.psql(BIG)
+        first, second = ended.connector.plan(ended.session, ended.request("public.big")).units
+        ended.read(ended.request("public.big", unit=Unit(first.key, first.descriptor)))
+        assert ended.psql(held).strip() == "1"
+        ended.read(ended.request("public.big", unit=Unit(second.key, second.descriptor)))
+        wait_until(lambda: ended.psql(held).strip() == "0", what="the snapshot's connection is gone", within_s=10)
+
+
+def test_a_snapshot_whose_plan_is_of_an_earlier_session_stays_for_all_its_ranges(postgres: Server) -> None:
+    with source(postgres, "resumed", partitions=2) as resumed:
+        resumed.psql(BIG)
+        units = [
+            Unit(unit.key, unit.descriptor)
+            for unit in resumed.connector.plan(resumed.session, resumed.request("public.big", generation=1)).units
+        ]
+        first = resumed.read(resumed.request("public.big", generation=2, unit=units[0]))
+        resumed.psql("insert into big values (179999, 'new')")
+        second = resumed.read(resumed.request("public.big", generation=2, unit=units[1]))
+        assert first.column("id") + second.column("id") == [at * 3 for at in range(1, 60001)]
 
 
 def test_ranges_of_one_session_share_a_snapshot(postgres: Server) -> None:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tests.parts import Postgres as Server
 from tests.postgres_source import Source, StoppedError, Tape, source
-from wellhead_sdk import Configuration, SyncMode
+from wellhead_sdk import Configuration, LogLevel, SyncMode
+from wellhead_sdk import cursor as cursors
 
 pytestmark = pytest.mark.real
 
@@ -18,6 +22,16 @@ def database(postgres: Server) -> Iterator[Source]:
     with source(postgres, "behind") as lent:
         lent.psql("create table t (id int primary key, v text, at timestamptz)")
         yield lent
+
+
+@dataclass
+class LogTape(Tape):
+    """Keeps what was logged with its level and its fields."""
+
+    logs: list[tuple[object, str, dict[str, Any]]] = field(default_factory=list)
+
+    def log(self, level: object, message: str, **fields: object) -> None:
+        self.logs.append((level, message, fields))
 
 
 def _next(database: Source, before: Tape, **wanted: object) -> Tape:
@@ -92,6 +106,58 @@ def test_rows_without_a_cursor_are_read_by_the_first_run(database: Source) -> No
     first = database.behind("public.t", "at")
     assert sorted(first.column("id")) == [1, 2]
     assert _next(database, first).rows() == []
+
+
+def test_rows_are_not_read_again_while_none_has_a_cursor(database: Source) -> None:
+    database.psql("insert into t values (1, 'none', null), (2, 'none', null)")
+    first = database.behind("public.t", "at")
+    assert sorted(first.column("id")) == [1, 2]
+    second = _next(database, first)
+    assert second.rows() == []
+    database.psql("update t set at = now() where id = 2; insert into t values (3, 'old', '2020-01-01')")
+    assert sorted(_next(database, second).column("id")) == [2, 3]
+
+
+def test_a_first_read_interrupted_before_any_usable_cursor_still_meets_the_rows_without_one(database: Source) -> None:
+    database.psql(
+        "insert into t select i, repeat(md5(i::text), 40), '-infinity' from generate_series(1, 8000) i; "
+        "insert into t select i, 'none', null from generate_series(8001, 8010) i"
+    )
+    interrupted = Tape(stop_after=1)
+    with pytest.raises(StoppedError):
+        database.behind("public.t", "at", tape=interrupted)
+    assert interrupted.batches == []
+    resumed = _next(database, interrupted)
+    assert sorted(resumed.column("id")) == list(range(8001, 8011))
+    assert _next(database, resumed).rows() == []
+
+
+@pytest.mark.parametrize("stop_after", [None, 1], ids=["whole", "interrupted"])
+def test_a_position_in_one_column_is_not_gone_on_from_in_another(database: Source, stop_after: int | None) -> None:
+    database.psql(
+        "alter table t add version int; insert into t select i, repeat(md5(i::text), 40), now(), i % 3 + 7 "
+        "from generate_series(1, 9000) i"
+    )
+    tape = Tape(stop_after=stop_after)
+    with suppress(StoppedError):
+        database.behind("public.t", "id", tape=tape)
+    with pytest.raises(Configuration, match="was 'id'") as caught:
+        database.behind("public.t", "version", tape.state)
+    assert caught.value.reason == "cursor_changed"
+
+
+def test_more_rows_in_the_lookback_than_a_state_remembers_are_told_with_what_mends_it(
+    database: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursors, "MAX_SEEN", 100)
+    database.psql("insert into t select i, 'tie', '2024-01-01' from generate_series(1, 250) i")
+    first, second = LogTape(), LogTape()
+    _next(database, database.behind("public.t", "at", tape=first), tape=second)
+    assert (len(first.logs), len(second.column("id"))) == (0, 150)
+    ((level, message, fields),) = second.logs
+    assert (level, fields["rows"]) == (LogLevel.WARNING, 150)
+    assert "emitted again" in message
+    assert "lookback_seconds" in fields["mend"]
 
 
 def test_since_bounds_the_first_run_alone(database: Source) -> None:

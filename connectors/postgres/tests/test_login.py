@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,13 +14,26 @@ from tests.parts import Postgres as Server
 from tests.postgres_source import Source, config_of, source
 from wellhead_postgres import session as sessions
 from wellhead_postgres.connector import Postgres
-from wellhead_postgres.session import Session
+from wellhead_postgres.session import Session, open_session
 from wellhead_sdk import Auth, Configuration, ConnectorError, Fatal, Transient
 from wellhead_sdk.wire.messages import OpenedHost
 
 pytestmark = pytest.mark.real
 
 PASSWORD = "a-password-of-a-reader"
+
+
+@dataclass
+class Clock:
+    """Stands for the module `time`: nothing sleeps, and time passes all the same."""
+
+    now_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +78,34 @@ def test_a_failed_login_says_what_to_mend(
 def test_a_server_that_is_away_is_transient(postgres: Server, database: Source) -> None:
     with pytest.raises(Transient):
         _log_in(postgres, port=free_port())
+
+
+@pytest.mark.parametrize(("timeout_seconds", "connect_s"), [(5, "5"), (30, "30"), (300, "50")])
+def test_timeout_seconds_bounds_a_connect_within_what_the_host_waits(
+    postgres: Server, database: Source, timeout_seconds: int, connect_s: str
+) -> None:
+    assert _log_in(postgres, timeout_seconds=timeout_seconds).parameters["connect_timeout"] == connect_s
+
+
+def test_all_tries_of_a_login_end_within_what_one_connect_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, tried = Clock(), []
+
+    def away(parameters: Mapping[str, str]) -> NoReturn:
+        tried.append(int(parameters["connect_timeout"]))
+        clock.now_s += 12
+        raise Transient("timeout expired")
+
+    monkeypatch.setattr(sessions, "time", clock)
+    monkeypatch.setattr(sessions, "_server", away)
+    with pytest.raises(Transient):
+        open_session(
+            config_of("host=127.0.0.1 port=1 dbname=nowhere", max_retries=10),
+            {"username": "nobody", "password": PASSWORD},
+            is_private=False,
+            folder=Path(),
+        )
+    assert tried == [50, 37, 24, 10]
+    assert clock.now_s < 60
 
 
 def test_a_table_that_is_missing_or_forbidden_is_told_apart(postgres: Server, database: Source) -> None:

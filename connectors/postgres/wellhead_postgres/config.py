@@ -26,5 +26,7 @@ class PostgresConfig(BaseModel):
         600, ge=0, le=7 * 86400, description="How late a row may commit behind a time cursor and still be read."
     )
     partitions: int | None = Field(None, ge=1, le=16, description="Key ranges of a full refresh; default by size.")
-    timeout_seconds: int = Field(300, ge=1, description="For connecting and for questions to the catalog.")
+    timeout_seconds: int = Field(
+        300, ge=1, description="For each question to the catalog, and for a connect, which is given 50 at the most."
+    )
     max_retries: int = Field(3, ge=0, le=10, description="Times a failed connect is tried again.")

@@ -40,7 +40,7 @@ from wellhead_sdk import (
     Transient,
     Unit,
 )
-from wellhead_sdk.cursor import Cursor
+from wellhead_sdk.cursor import MAX_SEEN, Cursor
 from wellhead_sdk.errors import counted
 
 #: Cursor columns the lookback applies to.
@@ -87,7 +87,9 @@ class Postgres(Connector):
             "schema": lambda: self._schema_probe(session),
             "lookback": lambda: (
                 f"rows that commit up to {session.config.lookback_seconds} s behind a time cursor are read; later "
-                "ones, and late ones behind a number, are outside the promise"
+                "ones, and late ones behind a number, are outside the promise; of more than "
+                f"{MAX_SEEN:,} rows within the lookback each run emits the rest again, and local times without a zone "
+                "that are ahead of UTC widen it by as much"
             ),
         }
 
@@ -149,12 +151,12 @@ class Postgres(Connector):
             return whole
         edges = [None, *inner, None]
         estimate = table.estimated_rows // wanted or None
-        return Plan(
-            [
-                Unit(f"range-{at}", {"key": table.primary_key[0], "from": low, "below": high}, estimate)
-                for at, (low, high) in enumerate(itertools.pairwise(edges))
-            ]
-        )
+        units = [
+            Unit(f"range-{at}", {"key": table.primary_key[0], "from": low, "below": high}, estimate)
+            for at, (low, high) in enumerate(itertools.pairwise(edges))
+        ]
+        session.share(_snapshot_name(request), (unit.key for unit in units))
+        return Plan(units)
 
     def check_plan(self, session: Session, request: ReadRequest, units: Sequence[Unit]) -> None:
         """Refuse ranges of a key the table no longer has."""
@@ -213,7 +215,7 @@ def _read_range(
     shared = ""
     key = table.primary_key
     if isinstance(request.unit.descriptor, dict) and request.unit.key != WHOLE_STREAM:
-        shared = f"{request.stream}#{request.generation}"
+        shared = _snapshot_name(request)
         low, high = request.unit.descriptor["from"], request.unit.descriptor["below"]
         conditions += [] if low is None else [query.beyond(key, ">=", [low])]
         conditions += [] if high is None else [query.beyond(key, "<", [high])]
@@ -234,9 +236,15 @@ def _read_range(
                 pending = 0
         if key and pending:
             out.checkpoint({"key": list(key), "after": list(page.last_key)})
+    if shared:
+        session.done(shared, request.unit.key)
     if not key:
         # Rows that are committed with the state of the beginning would be read, and committed, once more.
         out.checkpoint({"key": [], "after": []})
+
+
+def _snapshot_name(request: ReadRequest) -> str:
+    return f"{request.stream}#{request.generation}"
 
 
 def _read_behind_cursor(
@@ -261,6 +269,9 @@ def _read_behind_cursor(
             behind = f"{quoted} >= {query.literal(str(low))}::{kind}"
             # Rows without a cursor sort last, so a first read that was interrupted has not met them yet.
             conditions.append(f"{behind} OR {quoted} IS NULL" if is_first and not request.since else behind)
+        elif not is_first:
+            # No row had a value yet, so nothing else bounds this read; those without one came with the first.
+            conditions.append(f"{quoted} IS NOT NULL")
         elif request.since is not None:
             conditions.append(_since(request, quoted, kind))
         select = query.select(table, [*columns, *hidden], order=(request.cursor_field,), conditions=conditions)
@@ -273,7 +284,14 @@ def _read_behind_cursor(
                 out.checkpoint({**cursor.state(), "first": is_first})
                 pending = 0
     if cursor.reread:
-        out.log(LogLevel.INFO, "rows within the lookback were too many to remember and are reread", rows=cursor.reread)
+        out.log(
+            LogLevel.WARNING,
+            f"of the rows within the lookback of {request.cursor_field!r} a state remembers {MAX_SEEN:,}; the others "
+            "were emitted again, and are so by each run until newer rows leave them behind",
+            rows=cursor.reread,
+            stream=request.stream,
+            mend="lower lookback_seconds, or choose a cursor_field of which fewer rows share a value",
+        )
     out.checkpoint(cursor.state(final=True))
 
 

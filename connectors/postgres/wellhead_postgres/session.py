@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ from wellhead_sdk.errors import Auth, Configuration, ConnectorError, Fatal, Tran
 
 #: Where Debian keeps the public certificate authorities.
 _SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
-_CONNECT_S = 10
+#: The host gives a login 60 s, all its tries together.
+_LONGEST_LOGIN_S = 50
 _FIRST_BACKOFF_S = 0.5
 
 #: How values print is part of what we promise, so it never depends on the server's, role's or database's settings.
@@ -63,20 +64,26 @@ class Session:
     parameters: Mapping[str, str] = field(repr=False)
     server: Server
     _exporters: dict[str, psycopg.Connection[Any]] = field(default_factory=dict)
+    _awaited: dict[str, set[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def catalog(self) -> Iterator[psycopg.Connection[Any]]:
-        """Lend a connection for questions; each is cut off after ``timeout_seconds``."""
-        with told(), psycopg.connect(**self.parameters, autocommit=True) as connection:  # type: ignore[arg-type]
-            connection.execute(f"SET statement_timeout = '{self.config.timeout_seconds}s'")
+        """Lend a connection for questions, in one transaction; each is cut off after ``timeout_seconds``.
+
+        Values print as they do in a `snapshot`, so that what is asked here can be compared with there.
+        """
+        with told(), psycopg.connect(**self.parameters) as connection:  # type: ignore[arg-type]
+            connection.execute(_SET_LOCAL)
+            connection.execute(f"SET LOCAL statement_timeout = '{self.config.timeout_seconds}s'")
             yield connection
 
     @contextmanager
     def snapshot(self, shared: str = "") -> Iterator[adbc.Cursor]:
         """Lend a cursor inside a read-only snapshot of the database.
 
-        With a name in ``shared``, all who give the same name see one snapshot while this session lasts.
+        With a name in ``shared``, all who give the same name see one snapshot while this session lasts, or until the
+        last unit that was to `share` it is `done`.
         """
         with told(), adbc_postgresql.connect(conninfo.make_conninfo(**self.parameters), autocommit=True) as connection:
             cursor = connection.cursor()
@@ -92,6 +99,25 @@ class Session:
                 with suppress(adbc.Error):
                     cursor.adbc_cancel()
                 cursor.close()
+
+    def share(self, name: str, units: Iterable[str]) -> None:
+        """Say which units will read from the snapshot ``name``, so that it need not be held until the session's end."""
+        with self._lock:
+            self._awaited[name] = set(units)
+
+    def done(self, name: str, unit: str) -> None:
+        """Note that ``unit`` was read to its end; after the last one, end the snapshot ``name``.
+
+        One whose units were never said, as in a session that resumes a plan, is held until `close`.
+        """
+        with self._lock:
+            awaited = self._awaited.get(name)
+            if awaited is None:
+                return
+            awaited.discard(unit)
+            if not awaited and name in self._exporters:
+                # The server keeps every row version since then while it is held.
+                self._exporters.pop(name).close()
 
     def close(self) -> None:
         """End the snapshots that were shared; safe to call twice."""
@@ -133,7 +159,7 @@ def open_session(config: PostgresConfig, secrets: Mapping[str, str], *, is_priva
         "user": secrets["username"],
         "password": secrets["password"],
         "sslmode": mode,
-        "connect_timeout": str(min(config.timeout_seconds, _CONNECT_S)),
+        "connect_timeout": str(min(config.timeout_seconds, _LONGEST_LOGIN_S)),
         "client_encoding": "UTF8",
         "application_name": "wellhead",
         "keepalives_idle": "30",
@@ -175,13 +201,18 @@ def _authority(config: PostgresConfig, folder: Path) -> Path:
 
 
 def _log_in(parameters: Mapping[str, str], max_retries: int) -> Server:
+    """Try until the server answers, ``max_retries`` more times at the most, within the time one connect may take."""
+    give_up_at = time.monotonic() + int(parameters["connect_timeout"])
     for attempt in range(max_retries + 1):
+        # libpq takes a 0 for no limit at all.
+        left_s = max(1, int(give_up_at - time.monotonic()))
         try:
-            return _server(parameters)
+            return _server({**parameters, "connect_timeout": str(left_s)})
         except Transient:
-            if attempt == max_retries:
+            backoff_s = _FIRST_BACKOFF_S * 2**attempt
+            if attempt == max_retries or time.monotonic() + backoff_s >= give_up_at:
                 raise
-            time.sleep(_FIRST_BACKOFF_S * 2**attempt)
+            time.sleep(backoff_s)
     raise AssertionError("unreachable")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def test_a_row_without_a_cursor_value_is_always_new() -> None:
 def test_an_unordered_read_stays_where_it_began_until_its_end() -> None:
     cursor = Cursor(None, AT, snapshot_at=START + timedelta(seconds=100), lookback_s=LOOKBACK_S)
     cursor.take(batch_of([Row(1, 50, 0), Row(2, 10, 0)]))
-    assert cursor.state() == {}
+    assert cursor.state().keys().isdisjoint({"high", "top", "seen"})
     assert cursor.state(final=True)["high"] == (START.timestamp() + 50) * 1_000_000
 
 
@@ -253,9 +254,66 @@ def test_a_column_without_a_usable_order_is_no_cursor(kind: pa.DataType) -> None
         Cursor(None, pa.field("c", kind))
 
 
-def test_a_cursor_of_another_type_than_the_states_is_refused() -> None:
-    with pytest.raises(Configuration, match="is int64 now"):
-        Cursor({"type": "string", "high": "a"}, pa.field("c", pa.int64()))
+@pytest.mark.parametrize(
+    ("values", "now", "told"),
+    [
+        ([1004], pa.field("version", pa.int64()), "was 'id' (int64) and is 'version' (int64) now"),
+        ([None], pa.field("version", pa.int64()), "was 'id' (int64) and is 'version' (int64) now"),
+        ([1004], pa.field("id", pa.int32()), "was 'id' (int64) and is 'id' (int32) now"),
+    ],
+    ids=["column", "column-of-nulls", "type"],
+)
+def test_a_state_of_another_cursor_is_refused(values: list[int | None], now: pa.Field, told: str) -> None:
+    column = pa.field("id", pa.int64())
+    first = Cursor(None, column)
+    first.take(pa.record_batch([pa.array(values, column.type)], schema=pa.schema([column])))
+    with pytest.raises(Configuration, match=re.escape(told)) as caught:
+        Cursor(json.loads(json.dumps(first.state(final=True))), now)
+    assert (caught.value.reason, list(caught.value.fields)) == ("cursor_changed", ["cursor_field"])
+    assert "wellhead state reset" in caught.value.hint
+
+
+def test_the_type_may_change_while_no_row_has_a_value() -> None:
+    first = Cursor(None, pa.field("id", pa.int32()))
+    assert Cursor(first.state(final=True), pa.field("id", pa.int64())).low is None
+
+
+def test_an_interrupted_read_is_not_gone_on_with_behind_another_column() -> None:
+    first = Cursor(None, pa.field("id", pa.int64()))
+    first.take(pa.record_batch([[7, 8]], names=["id"]))
+    with pytest.raises(Configuration, match="is 'version'"):
+        Cursor(first.state(), pa.field("version", pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("state", "low"),
+    [
+        ({"type": "int64", "high": 9, "top": 9, "whole": True, "seen": ""}, 9),
+        ({"type": "int64", "high": 9, "top": 9, "whole": True, "seen": "", "first": True}, 9),
+        ({"first": True}, None),
+        ({}, None),
+    ],
+    ids=["whole", "interrupted", "interrupted-before-any-value", "no-values"],
+)
+def test_a_state_that_names_no_column_is_one_of_an_older_release_and_gone_on_from(
+    state: dict[str, Any], low: int | None
+) -> None:
+    assert Cursor(state, pa.field("id", pa.int64())).low == low
+
+
+def test_what_older_releases_read_of_a_state_is_where_they_look_for_it() -> None:
+    """They take no notice of other keys, so that a release may be rolled back."""
+    column = pa.field("id", pa.int64())
+    cursor = Cursor(None, column)
+    cursor.take(pa.record_batch([[8, 9]], names=["id"]))
+    assert cursor.state(final=True) == {
+        "type": "int64",
+        "column": "id",
+        "high": 9,
+        "top": 9,
+        "whole": True,
+        "seen": "xxw+V9hYVDsVBktl2MfoyA==",
+    }
 
 
 values = (
