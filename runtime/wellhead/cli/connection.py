@@ -38,7 +38,8 @@ def add(
     connector: Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="Connector, as `catalog list` names it.")],
     stream: Annotated[list[str], typer.Option(metavar="NAME[:MODE[:CURSOR]]", help="Stream to read; once for each.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Config parameter; once for each.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Config parameter, read as its schema asks; once for each."),
     ] = None,
     secret: Annotated[
         list[str] | None, typer.Option(metavar="SLOT=REFERENCE", help="Secret reference; once for each.")
@@ -48,20 +49,20 @@ def add(
     config: Config = None,
 ) -> None:
     """Write connections/NAME.yaml and check it against the connector's manifest."""
-    from ruamel.yaml import YAML
-
     from wellhead import app as services
     from wellhead import connections
     from wellhead.lifecycle import governance, migration
     from wellhead.lifecycle.plan import examine
+    from wellhead.manifest import config as configs
 
+    words = dict(_pairs(set_, "--set"))
     document: dict[str, Any] = {
         "name": connection,
         "connector": connector,
         "version": version,
         "channel": channel,
         "config_version": None,
-        "config": {name: YAML(typ="safe", pure=True).load(value) for name, value in _pairs(set_, "--set")},
+        "config": words,
         "secrets": dict(_pairs(secret, "--secret")),
         "streams": [_stream(text) for text in stream],
     }
@@ -78,19 +79,21 @@ def add(
                 f"{file} exists already", code=EXISTS, hint="edit it, or remove it first", place=Place(str(file))
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, document)
         try:
+            _write(file, document)
+            manifest = migration.wanted(host.host(), connections.load(host.settings, connection, os.environ))
+            # Only its schema says which of the words are numbers.
+            document["config"] = configs.worded(manifest, words)
+            if manifest.config.version > 1:
+                document["config_version"] = manifest.config.version
+            _write(file, document)
             loaded = connections.load(host.settings, connection, os.environ)
-            wanted = migration.wanted(host.host(), loaded).config.version
-            if wanted > 1:
-                _write(file, document | {"config_version": wanted})
-                loaded = connections.load(host.settings, connection, os.environ)
             seen = examine(host.host(), loaded)
             asked: tuple[Moment, ...] = ("onboarding", "run")
             said = governance.judge(host.host(), loaded, seen.manifest, seen.config, seen.egress, asked)
             governance.refuse_denied(said, seen.manifest, connection)
         except BaseException:
-            file.unlink()
+            file.unlink(missing_ok=True)
             raise
         waiting = governance.waiting(host.host(), loaded, said)
     output.console().print(f"wrote {file}", markup=False)
@@ -412,8 +415,27 @@ def remove(connection: Connection, yes: Yes = False, config: Config = None) -> N
 def _write(file: Path, document: dict[str, Any]) -> None:
     from ruamel.yaml import YAML
 
-    with file.open("w", encoding="utf-8") as out:
-        YAML().dump({key: value for key, value in document.items() if value not in ({}, [], None)}, out)
+    yaml = YAML()
+    # A folded line would come back as another text.
+    yaml.width = 1_000_000
+    out = io.StringIO()
+    yaml.dump(_quoted({key: value for key, value in document.items() if value not in ({}, [], None)}), out)
+    file.write_bytes(out.getvalue().encode())
+
+
+def _quoted(value: Any) -> Any:
+    """Return a value as it is to be written: what does not print, such as a line's end, escaped within quotes."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    match value:
+        case dict():
+            return {key: _quoted(item) for key, item in value.items()}
+        case list():
+            return [_quoted(item) for item in value]
+        case str() if not value.isprintable():
+            return DoubleQuotedScalarString(value)
+        case _:
+            return value
 
 
 def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:

@@ -149,7 +149,7 @@ def _policy(manifest: Path, values: list[str], approvals: list[str]) -> Policy:
     except ConfigurationError as exc:
         raise UsageError(exc.message, code=exc.code, hint=exc.hint, place=exc.place, details=exc.details) from exc
     # What else the config lacks does not matter here; what an entry needs and lacks is told below.
-    config = configs.config_errors(read, given).values
+    config = configs.config_errors(read, configs.worded(read, given)).values
     entries: list[rendering.EgressEntry] = []
     for entry in read.network.egress:
         alone = read.model_copy(update={"network": read.network.model_copy(update={"egress": (entry,)})})

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from wellhead.errors import Code, ConfigurationError, Place, counted
 from wellhead.manifest.model import Manifest
@@ -18,6 +24,9 @@ INVALID_CONFIG = Code("WH-MAN-110", "A connection's config is not what the conne
 _TRUE = {"true": True, "false": False}
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_YAML_TAGS = "tag:yaml.org,2002:"
+#: How far references and choices within a schema are followed; those of a schema that means itself have no end.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +81,104 @@ def checked(manifest: Manifest, config: Mapping[str, Any], file: str | None = No
     return result.values
 
 
+def worded(manifest: Manifest, words: Mapping[str, str]) -> dict[str, Any]:
+    """Return a config that was given in words, such as on a command line, by parameter.
+
+    Where the schema takes text, a word stays as it was typed: ``007`` and ``1.10`` are no numbers there. Numbers,
+    booleans, null, lists and objects (as JSON, or as YAML has them) are read where it asks for them. Where it asks for
+    nothing in particular, a number is only what reads back as it was typed, and a list or an object only JSON. What
+    cannot be read stays text, and `config_errors` says what was asked for.
+    """
+    schema = manifest.config.schema_
+    return {name: _worded(text, _places(schema, name, schema), schema) for name, text in words.items()}
+
+
+def _worded(text: str, places: list[Any], root: Any) -> Any:
+    kinds = {kind for place in places for kind in _kinds(place)}
+    if "string" in kinds or any(text in place.get("enum", ()) or text == place.get("const") for place in places):
+        return text
+    if not kinds:
+        return _unasked(text)
+    if "null" in kinds and text == "null":
+        return None
+    read = _from_text(text, kinds)
+    if not isinstance(read, str) or not kinds & {"array", "object"}:
+        return read
+    try:
+        return _of_node(YAML(pure=True).compose(text), places, root)
+    except (YAMLError, ValueError, RecursionError):
+        return text
+
+
+def _unasked(text: str) -> Any:
+    try:
+        value = json.loads(text)
+        if isinstance(value, list | dict):
+            return _of_node(YAML(pure=True).compose(text), [], None)
+        return text if isinstance(value, str) or json.dumps(value, allow_nan=False) != text else value
+    except (YAMLError, ValueError, RecursionError):
+        return text
+
+
+def _of_node(node: Any, places: list[Any], root: Any) -> Any:
+    """Return what a node of YAML says, each scalar read by the schema of its own place.
+
+    Raises:
+        ValueError: a tag of somebody's own, or a key that is there twice or is no text.
+    """
+    match node:
+        case ScalarNode() if str(node.tag).startswith(_YAML_TAGS):
+            return node.value if node.style else _worded(node.value, places, root)
+        case SequenceNode():
+            items = [item for place in places for item in _places(place, None, root)]
+            return [_of_node(item, items, root) for item in node.value]
+        case MappingNode() if all(isinstance(key, ScalarNode) for key, _ in node.value):
+            pairs = {
+                key.value: _of_node(
+                    value, [inner for place in places for inner in _places(place, key.value, root)], root
+                )
+                for key, value in node.value
+            }
+            if len(pairs) == len(node.value):
+                return pairs
+    raise ValueError("this is more than a value")
+
+
+def _kinds(schema: Any) -> set[str]:
+    wanted = schema.get("type")
+    return {wanted} if isinstance(wanted, str) else set(wanted or ())
+
+
+def _places(schema: Any, name: str | None, root: Any) -> list[Any]:
+    """Return the schemas of a property of what ``schema`` speaks of, or of its items where ``name`` is None."""
+    found = []
+    for part in _parts(schema, root, 0):
+        if name is None:
+            found.append(part.get("items"))
+        else:
+            found.append(part.get("properties", {}).get(name, part.get("additionalProperties")))
+    return [part for inner in found for part in _parts(inner, root, 0)]
+
+
+def _parts(schema: Any, root: Any, depth: int) -> Iterator[Any]:
+    """Yield a schema with those it refers to and chooses among."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return
+    yield schema
+    for rule in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(rule, ()):
+            yield from _parts(part, root, depth + 1)
+    if str(schema.get("$ref", "")).startswith("#/"):
+        found = root
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            found = found.get(step) if isinstance(found, dict) else None
+        yield from _parts(found, root, depth + 1)
+
+
 def _normal(value: Any, schema: Any) -> Any:
     if not isinstance(schema, dict):
         return value
-    wanted = schema.get("type")
-    kinds = {wanted} if isinstance(wanted, str) else set(wanted or ())
+    kinds = _kinds(schema)
     match value:
         case dict() if "properties" in schema:
             for name, inner in schema["properties"].items():
@@ -107,7 +209,7 @@ def _from_text(text: str, kinds: set[str]) -> Any:
         return _TRUE[stripped.lower()]
     if "integer" in kinds and _INTEGER.fullmatch(stripped):
         return int(stripped)
-    if "number" in kinds and _NUMBER.fullmatch(stripped):
+    if "number" in kinds and _NUMBER.fullmatch(stripped) and math.isfinite(float(stripped)):
         return float(stripped)
     return text
 

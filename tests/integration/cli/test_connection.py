@@ -11,8 +11,10 @@ import pytest
 from tests import tiny
 from tests.integration.stores import releases
 from tests.parts import ROOT
-from tests.project import Project, Warm
+from tests.project import Outcome, Project, Warm
+from wellhead.connections import load
 from wellhead.ids import ConnectorId
+from wellhead.settings import load as load_settings
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +122,54 @@ def test_a_port_that_is_none_is_refused(project: Project, port: str) -> None:
     for options in ([], ["--revoke"]):
         refused = project.call("connection", "approve", "shop", f"db.x.com:{port}", *options)
         assert (refused.exit_code, refused.stderr.split()[0]) == (2, "WH-CLI-071")
+
+
+def added(project: Project, *words: str) -> Outcome:
+    """Call `connection add` with one parameter more than it needs for each of the words."""
+    needed = ("--set", "host=db.x.com", "--secret", "username=env://USER", "--secret", "password=env://WORD")
+    named = [part for word in words for part in ("--set", word)]
+    return project.call("connection", "add", "shop", "--connector", PG, "--stream", "public.orders", *needed, *named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "007",
+            "1.10",
+            "1e3",
+            "0x10",
+            "1_000",
+            "a #b",
+            "*.csv",
+            "@x",
+            "%d",
+            "[",
+            "{",
+            "a: b: c",
+            '"',
+            "!x",
+            "on",
+            "~",
+        ),
+        *("null", "2026-01-01", " x ", "a\nb\n", "\x85", "- a", "'", "x" * 300 + "  y " * 300),
+    ],
+)
+def test_a_config_says_what_was_typed_where_the_connector_takes_text(project: Project, text: str) -> None:
+    done = added(project, f"database={text}", "port=5433")
+    assert done.exit_code == 0, done.stderr
+    file = load(load_settings(project.root / "wellhead.yaml", {}), "shop", {})
+    assert file.connection.config == {"host": "db.x.com", "database": text, "port": 5433}
+
+
+@pytest.mark.parametrize("word", ["port=1_000", "port=0x10", "port=[", "port=@x", "port=five"])
+def test_a_word_that_is_not_what_the_connector_asks_for_is_refused_and_leaves_no_file(
+    project: Project, word: str
+) -> None:
+    refused = added(project, "database=shop", word)
+    assert (refused.exit_code, refused.stderr.split()[0]) == (78, "WH-MAN-110")
+    assert "config.port must be of type integer, and is text" in refused.stderr
+    assert list((project.root / "connections").glob("*.yaml")) == []
 
 
 def test_of_several_that_are_to_be_allowed_none_is_where_one_is_not_asked_for(project: Project) -> None:

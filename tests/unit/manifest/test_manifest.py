@@ -387,6 +387,92 @@ def test_every_mistake_of_a_config_is_told_at_once() -> None:
     assert caught.value.exit_code == 78
 
 
+#: What a schema that takes text must leave alone, whatever YAML would make of it.
+TYPED = (
+    "007", "1.10", "1e3", "0x10", "1_000", "a #b", "*.csv", "@x", "%d", "[", "{", "a: b: c", '"', "!x", "'", "on",
+    "null", "", "~", "2026-01-01", "[a, b]", '{"a": 1}', " x ", "a\nb", "\x85", "true", "5",
+)  # fmt: skip
+
+
+def _asking(schema: Any, **definitions: Any) -> load.LoadedManifest:
+    return changed((("config", "schema", "properties", "x"), schema), (("config", "schema", "$defs"), definitions))
+
+
+@pytest.mark.parametrize("text", TYPED)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"},
+        {"type": ["string", "integer", "null"]},
+        {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        {"$ref": "#/$defs/word"},
+    ],
+)
+def test_a_word_is_text_as_it_was_typed_where_the_schema_takes_text(schema: Any, text: str) -> None:
+    manifest = _asking(schema, word={"type": "string"}).manifest
+    assert config.worded(manifest, {"x": text}) == {"x": text}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "integer"}, "5432", 5432),
+        ({"type": "integer"}, "1_000", "1_000"),
+        ({"type": "integer"}, "0x10", "0x10"),
+        ({"type": "number"}, "1.10", 1.1),
+        ({"type": "number"}, "1e999", "1e999"),
+        ({"type": "boolean"}, "true", True),
+        ({"type": "boolean"}, "yes", "yes"),
+        ({"type": ["integer", "null"]}, "null", None),
+        ({"enum": ["007", 8]}, "007", "007"),
+        ({"enum": ["007", 8]}, "8", 8),
+        ({"const": "1.0"}, "1.0", "1.0"),
+        ({"type": "array", "items": {"type": "string"}}, "[007, 1.10, a b]", ["007", "1.10", "a b"]),
+        ({"type": "array", "items": {"type": "string"}}, '["007", "#"]', ["007", "#"]),
+        ({"type": "array", "items": {"type": "integer"}}, "[7, 8]", [7, 8]),
+        ({"type": "array"}, "[7, 1.10, true, '8']", [7, "1.10", True, "8"]),
+        ({"type": "array"}, "- a\n- b", ["a", "b"]),
+        ({"type": "array"}, "[", "["),
+        ({"type": "array"}, "[!x a]", "[!x a]"),
+        ({"type": "array"}, "*.csv", "*.csv"),
+        ({"type": "array"}, "", ""),
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, "{a: 007, b: 7}", {"a": "007", "b": 7}),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "{a: 1.10}", {"a": "1.10"}),
+        ({"type": "object"}, "{a: 1, a: 2}", "{a: 1, a: 2}"),
+        ({"type": "object"}, "{[a]: 1}", "{[a]: 1}"),
+        ({"$ref": "#/$defs/tree"}, "{inner: {inner: {}}}", {"inner": {"inner": {}}}),
+        ({"allOf": [{"$ref": "#/$defs/tree"}, {"$ref": "#/$defs/none"}]}, "{}", {}),
+    ],
+)
+def test_a_word_is_what_the_schema_asks_for_and_stays_text_where_it_cannot_be(
+    schema: Any, text: str, value: Any
+) -> None:
+    tree = {"type": "object", "properties": {"inner": {"$ref": "#/$defs/tree"}}, "anyOf": [{"$ref": "#/$defs/tree"}]}
+    found = config.worded(_asking(schema, tree=tree).manifest, {"x": text})["x"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("-2.5", -2.5),
+        ("true", True),
+        ("null", None),
+        ('["007", 7]', ["007", 7]),
+        ('{"a": [1.10]}', {"a": ["1.10"]}),
+        *(
+            (text, text)
+            for text in ("007", "1.10", "1e3", "1_000", "NaN", "True", "~", "[a]", "{a: 1}", '"a"', "@x", "")
+        ),
+    ],
+)
+def test_a_word_that_no_schema_speaks_of_is_read_only_where_it_reads_back_as_it_was(text: str, value: Any) -> None:
+    found = config.worded(_asking({}).manifest, {"x": text, "unknown": text})
+    assert found == {"x": value, "unknown": value}
+    assert type(found["x"]) is type(value)
+
+
 def test_the_given_config_is_not_changed() -> None:
     given = {"region": "eu", "start_date": "2026-01-01", "nested": {}}
     config.config_errors(load.load(EXAMPLE).manifest, given)
