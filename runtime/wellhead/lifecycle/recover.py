@@ -58,7 +58,7 @@ def recover(
     with database.transaction() as tx:
         claim.prove(tx)
         # A folder binds a connection to the hosts that share it: what is staged elsewhere cannot be published here.
-        waiting = bool(segments.unpublished(tx, claim.connection))
+        waiting = segments.unpublished(tx, claim.connection) or generations.to_swap(tx, claim.connection)
         connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
         for run in runs.open_runs(tx, claim.connection):

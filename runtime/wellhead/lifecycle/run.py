@@ -39,7 +39,7 @@ from wellhead.lifecycle.record import Ending, close, earlier, explained, unrecor
 from wellhead.lifecycle.report import Report, Status
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.lifecycle.timeline import Timeline
-from wellhead.registry import runs
+from wellhead.registry import generations, runs
 from wellhead.registry.database import FENCED, Database
 from wellhead.secrets.base import Loan
 from wellhead.telemetry.logs import Level, RunLog
@@ -446,7 +446,7 @@ def read(
         redactor=here.redactor,
     )
     try:
-        read_stream(tools, _stream_order(here, plan, order, name), offered, tally)
+        read_stream(tools, _stream_order(here, plan, order, name, into.sink), offered, tally)
     except (RefusedError, AuthError):
         raise
     except (ConfigurationError, DataError) as error:
@@ -457,7 +457,7 @@ def read(
             progress.done.add(name)
 
 
-def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName) -> StreamOrder:
+def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName, sink: Sink) -> StreamOrder:
     from wellhead.lifecycle.stream import StreamOrder
 
     settings, manifest = here.host.settings.run, plan.manifest
@@ -475,4 +475,5 @@ def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName) -> Stre
         source_ref=plan.source_ref,
         connector_id=plan.release.connector,
         keep_generations=settings.keep_generations,
+        place=generations.Place(f"{plan.connection.sink.type}:{sink.identity()}", str(plan.bronze_path)),
     )

@@ -439,7 +439,8 @@ def _registry(
             claim.onboard(tx, file)
             lease = connections.claim_lease(tx, file.key, run_id=run_id, host_id=host.id, ttl_s=0.0)
             for item in begun:
-                generations.adopt(tx, item.generation)
+                # Its rows are in the true sink, and what is read here goes elsewhere on purpose.
+                generations.adopt(tx, replace(item.generation, basis=replace(item.generation.basis, sink=None)))
                 run_state.adopt(tx, item.unit)
         yield database, Claim(run_id, file.key, host.id, lease.epoch)
     finally:

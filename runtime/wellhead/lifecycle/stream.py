@@ -43,6 +43,7 @@ from wellhead_sdk.wire.messages import (
 
 MODE_UNSUPPORTED = Code("WH-RUN-040", "A stream does not support the mode it was selected with.")
 NO_CURSOR = Code("WH-RUN-041", "An incremental stream has no cursor field.")
+OTHER_SINK = Code("WH-RUN-043", "A stream would go on from its state in another sink than its table's.")
 BAD_UNIT = Code("WH-RUN-042", "The connector planned a unit under a name it may not have.")
 
 #: An unfinished generation older than this is not gone on with: its first half would describe another day.
@@ -64,6 +65,7 @@ class StreamOrder:
     source_ref: str
     connector_id: ConnectorId
     keep_generations: int
+    place: generations.Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def _basis(order: StreamOrder, offered: OfferedStream, write: Literal["replace",
         selection_hash=hashlib.sha256(chosen.encode()).hexdigest(),
         schema_fingerprint=arrow.fingerprint(arrow.schema_bytes(offered.schema)),
         state_writes=str(order.state_writes),
+        sink=order.place,
     )
 
 
@@ -211,13 +214,35 @@ def _resumable(
         is_young = tools.clock.now() - current.started_at <= OLDEST_RESUMABLE
         # An incremental stream that readers see goes on from its state whatever else changed: its table keeps its rows.
         if is_seen or (is_young and current.basis == _basis(order, offered, current.basis.write)):
-            return tuple(run_state.load(tx, order.key, current.number))
+            units = tuple(run_state.load(tx, order.key, current.number))
+            _keep_sink(tx, order, current, has_rows=any(unit.rows_generation for unit in units))
+            return units
         return ()
     whole = run_state.whole_stream(tx, order.key)
     if not is_incremental or whole is None or whole.retired:
         return ()
+    _keep_sink(tx, order, current, has_rows=True)
     run_state.reopen(tx, order.key)
     return (replace(whole, complete=False),)
+
+
+def _keep_sink(tx: Transaction, order: StreamOrder, current: generations.Generation, *, has_rows: bool) -> None:
+    """Refuse to go on from a state into another sink: the table there would begin with the rows that are new.
+
+    What has no row yet, or was begun before sinks were written down, is bound to the present sink.
+    """
+    before, name = current.basis.sink, order.key.connection.name
+    if before == order.place:
+        return
+    if before is not None and has_rows:
+        raise ConfigurationError(
+            f"the table of {order.key} is in {before}, and the connection's sink is {order.place}",
+            code=OTHER_SINK,
+            hint="set sink back, or put the former folder in the new one's place together with the `.staging` beside "
+            f"it, which says which sink it is; `wellhead run {name} --full-refresh` or `wellhead state reset {name} "
+            f"{order.key.stream}` reads everything anew into the new one",
+        )
+    generations.bind(tx, order.key, current.number, order.place)
 
 
 def _order_message(

@@ -345,7 +345,7 @@ def bind_sink(tx: Transaction, connection: ConnectionKey, sink_id: str, *, rebin
         tx: the transaction.
         connection: whose sink it is.
         sink_id: what the place itself says it is.
-        rebind: take another place from now on; only right while nothing is committed and unpublished.
+        rebind: take another place from now on; only right while nothing that is committed waits for its table.
 
     Raises:
         ConfigurationError: another place is bound (WH-REG-032): what is staged there cannot be published from here.
@@ -359,7 +359,8 @@ def bind_sink(tx: Transaction, connection: ConnectionKey, sink_id: str, *, rebin
         raise ConfigurationError(
             f"the sink of {connection} is not the folder this connection has been written to",
             code=OTHER_SINK,
-            hint="run it on a host that shares the former sink.path, until all that is committed is published",
+            hint="set sink.path back, or run it on a host that shares that folder: what is committed is finished there "
+            "first",
         )
     _update(tx, connection, {"sink_id": sink_id, "updated_at": tx.time()})
 

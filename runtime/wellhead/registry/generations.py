@@ -9,7 +9,7 @@ adds later to a generation that is swapped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -28,6 +28,20 @@ Write = Literal["replace", "append"]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows go: ``identity`` is the file format and what the sink says it is, ``path`` what people call it.
+
+    A folder that was moved as a whole is the same place.
+    """
+
+    identity: str
+    path: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.identity.partition(':')[0]})"
+
+
+@dataclass(frozen=True, slots=True)
 class Basis:
     """What a generation rests on; where any of it changes, what was read so far cannot be gone on with."""
 
@@ -36,6 +50,8 @@ class Basis:
     selection_hash: str
     schema_fingerprint: str
     state_writes: str
+    sink: Place | None = None
+    """None where it was not written down yet, before migration 0008."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,7 @@ def begin(tx: Transaction, stream: StreamKey, basis: Basis, run_id: RunId) -> Ge
             final_state_version=0,
             run_id=run_id,
             started_at=tx.time(),
+            **_placed(basis.sink),
         )
     )
     return _one(tx, stream, last + 1)
@@ -98,8 +115,14 @@ def adopt(tx: Transaction, generation: Generation) -> None:
             started_at=generation.started_at,
             completed_at=generation.completed_at,
             swapped_at=generation.swapped_at,
+            **_placed(basis.sink),
         )
     )
+
+
+def bind(tx: Transaction, stream: StreamKey, number: int, sink: Place) -> None:
+    """Say which sink a generation's rows go to from now on; only right while no other one holds any of them."""
+    tx.execute(sa.update(table).where(_of(stream), table.c.number == number).values(**_placed(sink)))
 
 
 def current(tx: Transaction, stream: StreamKey) -> Generation | None:
@@ -165,6 +188,10 @@ def abandon(tx: Transaction, stream: StreamKey) -> int | None:
     return None if found is None else int(found.number)
 
 
+def _placed(sink: Place | None) -> dict[str, str]:
+    return {} if sink is None else {"sink_id": sink.identity, "sink_path": sink.path}
+
+
 def _of(stream: StreamKey) -> sa.ColumnElement[bool]:
     return belongs_to(table, stream.connection, stream.stream)
 
@@ -186,11 +213,12 @@ def _one(tx: Transaction, stream: StreamKey, number: int) -> Generation:
 
 
 def _generation(row: sa.Row[Any]) -> Generation:
+    sink = None if row.sink_id is None else Place(row.sink_id, row.sink_path)
     return Generation(
         stream=StreamKey(key_of(row), StreamName(row.stream)),
         number=row.number,
         status=row.status,
-        basis=Basis(row.mode, row.write, row.selection_hash, row.schema_fingerprint, row.state_writes),
+        basis=Basis(row.mode, row.write, row.selection_hash, row.schema_fingerprint, row.state_writes, sink),
         final_state=row.final_state,
         final_state_version=row.final_state_version,
         run_id=row.run_id,

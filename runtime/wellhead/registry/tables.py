@@ -335,6 +335,9 @@ generations = Table(
     Column("started_at", Utc, nullable=False),
     Column("completed_at", Utc),
     Column("swapped_at", Utc),
+    # Empty in rows of before migration 0008.
+    Column("sink_id", String),
+    Column("sink_path", Text),
     _one_of("status", "open", "complete", "swapped", "abandoned"),
     _one_of("mode", "full_refresh", "incremental"),
     _one_of("write", "replace", "append"),

@@ -287,7 +287,8 @@ class Folder(ABC):
     def publish(self, segment: Segment) -> None:
         """See `base.Sink`."""
         stream = segment.key.stream
-        staged, name = self.staged(segment.key), Path(segment.name).name
+        # By its own name: a folder whose format was changed holds what was committed in the former one.
+        staged, name = self.staging / (segment.name + STAGED), Path(segment.name).name
         home = self.table(stream) if segment.key.write == "append" else self._generation(stream, segment.key.generation)
         with self._publisher(stream), _translated(staged):
             # A replaced table may have taken its place already: then the file is there and not in the generation.

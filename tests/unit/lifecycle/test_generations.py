@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import pytest
+import sqlalchemy as sa
 
 from tests.unit.lifecycle.conftest import World
 from wellhead.errors import TransientError
 from wellhead.ids import RunId
 from wellhead.lifecycle import commit, recover, stream
+from wellhead.lifecycle import state as states
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.report import Report, Status
-from wellhead.registry import connections, generations, run_state
+from wellhead.registry import connections, generations, run_state, tables
 from wellhead.registry.database import FENCED
 from wellhead.registry.run_state import MOVED_ON
 from wellhead.sinks.parquet import Parquet
+from wellhead.sinks.segments import DISK_FULL
 
 pytestmark = pytest.mark.slow
 
 STREAM = {"name": "rows", "batch_size": 10}
 INCREMENTAL = {**STREAM, "mode": "incremental"}
+FORTY = {"rows": 40}
 
 
 def _once_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
@@ -172,3 +178,129 @@ def _half_done(world: World, selection: dict[str, Any], **rest: Any) -> Any:
     file = world.connect(selection, config={"rows": 40, "fail_at": 20}, **rest)
     assert world.run(file).exit_code == 75
     return file
+
+
+# ----- the sink it is in
+
+
+ELSEWHERE = {"sink": {"path": "elsewhere/bronze"}}
+AS_LINES = {"sink": {"type": "jsonl", "path": "bronze"}}
+
+
+@pytest.mark.parametrize("sink", [ELSEWHERE, AS_LINES], ids=["folder", "format"])
+def test_an_unfinished_generation_is_not_gone_on_with_in_another_sink(world: World, sink: dict[str, Any]) -> None:
+    _half_done(world, STREAM)
+    report = world.run(world.connect(STREAM, config=FORTY, **sink))
+    assert (report.status, report.streams[0].rows) == (Status.SUCCEEDED, 40)
+    assert _ids_in(world, sink) == list(range(40))
+    assert world.generations() == [(1, "abandoned", "replace"), (2, "swapped", "replace")]
+
+
+@pytest.mark.parametrize("sink", [ELSEWHERE, AS_LINES], ids=["folder", "format"])
+def test_a_stream_does_not_go_on_from_its_state_in_another_sink(world: World, sink: dict[str, Any]) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    report = world.run(world.connect(INCREMENTAL, config=FORTY, **sink))
+    assert report.exit_code == 78
+    assert report.error is not None
+    assert report.error.code == stream.OTHER_SINK.name
+    assert f"{world.folder}/bronze (parquet)" in report.error.message
+    assert f"{world.folder}/{sink['sink']['path']} ({sink['sink'].get('type', 'parquet')})" in report.error.message
+    assert world.run(world.connect(INCREMENTAL, config=FORTY)).exit_code == 0
+    assert world.ids() == list(range(40))
+
+
+def test_a_first_read_that_readers_see_does_not_go_on_in_another_sink(world: World) -> None:
+    _half_done(world, INCREMENTAL)
+    report = world.run(world.connect(INCREMENTAL, config=FORTY, **ELSEWHERE))
+    assert report.error is not None
+    assert report.error.code == stream.OTHER_SINK.name
+
+
+def test_a_first_read_that_wrote_nothing_goes_on_wherever_the_sink_is(world: World) -> None:
+    world.configure(run={"idle_attempts": 1})
+    assert world.run(world.connect(INCREMENTAL, config={**FORTY, "fail_at": 0})).exit_code == 75
+    for config in ({**FORTY, "rows": 30}, FORTY):
+        assert world.run(world.connect(INCREMENTAL, config=config, **ELSEWHERE)).exit_code == 0
+    assert _ids_in(world, ELSEWHERE) == list(range(40))
+
+
+@pytest.mark.parametrize("sink", [ELSEWHERE, AS_LINES], ids=["folder", "format"])
+@pytest.mark.parametrize("is_reset", [False, True], ids=["full refresh", "reset"])
+def test_each_way_out_brings_every_row_into_the_new_sink(world: World, sink: dict[str, Any], is_reset: bool) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    assert world.run(world.connect(INCREMENTAL, config=FORTY, **sink)).exit_code == 78
+    with world.database.transaction() as tx:
+        for _ in range(is_reset):
+            states.reset(tx, world.key())
+    file = world.connect(INCREMENTAL, config=FORTY, **sink)
+    assert world.run(file, full_refresh=not is_reset).exit_code == 0
+    assert _ids_in(world, sink) == list(range(40))
+    assert world.run(world.connect(INCREMENTAL, config={"rows": 50}, **sink)).exit_code == 0
+    assert _ids_in(world, sink) == list(range(50))
+
+
+def test_a_folder_that_was_moved_with_its_staging_is_the_same_sink(world: World) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    moved = world.connect(INCREMENTAL, config=FORTY, **ELSEWHERE)
+    assert world.run(moved).exit_code == 78
+    for name in ("bronze", "bronze.staging"):
+        shutil.rmtree(world.folder / "elsewhere" / name)
+        (world.folder / name).rename(world.folder / "elsewhere" / name)
+    assert world.run(moved).exit_code == 0
+    assert _ids_in(world, ELSEWHERE) == list(range(40))
+
+
+def test_a_complete_generation_changes_place_in_the_sink_it_is_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.configure(run={"idle_attempts": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Parquet, "swap", _full)
+        world.run(world.connect(STREAM, config=FORTY))
+    report = world.run(world.connect(STREAM, config=FORTY, **ELSEWHERE))
+    assert report.error is not None
+    assert report.error.code == connections.OTHER_SINK.name
+    monkeypatch.setattr("wellhead.lifecycle.run._attempts", lambda *_: None)
+    world.run(world.connect(STREAM, config=FORTY))
+    assert world.ids() == list(range(40))
+    assert world.generations() == [(1, "swapped", "replace")]
+
+
+def test_what_was_committed_in_one_format_is_published_in_a_folder_that_has_another_by_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.configure(run={"idle_attempts": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Parquet, "publish", _full)
+        world.run(world.connect(STREAM, config={"rows": 10}))
+    assert world.run(world.connect(STREAM, config=FORTY, **AS_LINES)).exit_code == 0
+    assert _ids_in(world, AS_LINES) == list(range(40))
+
+
+def test_generations_of_before_sinks_were_written_down_begin_anew_or_go_on(world: World) -> None:
+    _half_done(world, STREAM)
+    _forget_sinks(world)
+    world.run(world.connect(STREAM, config=FORTY))
+    assert world.generations() == [(1, "abandoned", "replace"), (2, "swapped", "replace")]
+    world.run(world.connect(INCREMENTAL, config=FORTY))
+    _forget_sinks(world)
+    world.run(world.connect(INCREMENTAL, config={"rows": 50}))
+    assert world.ids() == list(range(50))
+    assert world.run(world.connect(INCREMENTAL, config={"rows": 60}, **ELSEWHERE)).exit_code == 78
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise TransientError("the disk is full", code=DISK_FULL)
+
+
+def _forget_sinks(world: World) -> None:
+    with world.database.transaction() as tx:
+        tx.execute(sa.update(tables.generations).values(sink_id=None, sink_path=None))
+
+
+def _ids_in(world: World, sink: dict[str, Any]) -> list[int]:
+    """Return every id in the table of another sink, in order, repetitions included."""
+    table = world.folder / sink["sink"]["path"] / "default" / "default" / "flights" / "rows"
+    wanted = {"parquet": "id from read_parquet", "jsonl": "data.id from read_json"}[sink["sink"].get("type", "parquet")]
+    with duckdb.connect() as database:
+        return [row[0] for row in database.execute(f"select {wanted}('{table}/part-*') order by 1").fetchall()]

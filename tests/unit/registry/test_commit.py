@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import sqlalchemy as sa
 
 from wellhead.errors import ConfigurationError, FatalError, TransientError
 from wellhead.ids import WHOLE_STREAM, StreamKey, StreamName, UnitKey
 from wellhead.registry import deadletters, generations, run_state, segments
 from wellhead.registry.database import Database
-from wellhead.registry.generations import Basis
+from wellhead.registry.generations import Basis, Place
+from wellhead.registry.migrations import upgrade
 from wellhead.registry.run_state import Checkpoint, PlannedUnit, UnitState
 from wellhead.registry.tables import connector_run_state
 
@@ -260,6 +264,37 @@ def test_a_generation_is_complete_before_it_is_swapped(database: Database) -> No
         assert (waiting.final_state, waiting.final_state_version, waiting.basis) == (b"f", 3, BASIS)
         generations.mark_swapped(tx, STREAM, 1)
         assert generations.to_swap(tx, KEY) == []
+
+
+def test_a_generation_knows_its_sink_and_a_folder_that_was_moved_is_the_same(database: Database) -> None:
+    place = Place("parquet:1", "/here")
+    with database.transaction() as tx:
+        assert generations.begin(tx, STREAM, BASIS, RUN).basis.sink is None
+        generations.bind(tx, STREAM, 1, place)
+        found = generations.current(tx, STREAM)
+    assert found is not None
+    assert str(found.basis.sink) == "/here (parquet)"
+    assert found.basis.sink == Place("parquet:1", "/there") != Place("jsonl:1", "/here")
+
+
+def test_a_generation_of_before_sinks_were_written_down_knows_none(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/registry.db")
+    with database.transaction() as tx:
+        upgrade.to("0007", tx._connection)
+        tx.execute(
+            sa.text(
+                "insert into generations (tenant_id, project_id, connection, stream, number, status, mode, write,"
+                " selection_hash, schema_fingerprint, state_writes, final_state, final_state_version, run_id,"
+                " started_at) values ('default', 'default', 'flights', 'public.flights', 1, 'open', 'full_refresh',"
+                " 'replace', 'sel', 'fp', '1', x'', 0, 'run-1', '2026-01-02')"
+            )
+        )
+    assert database.migrate()
+    with database.read() as tx:
+        found = generations.current(tx, STREAM)
+    database.close()
+    assert found is not None
+    assert found.basis == BASIS
 
 
 def test_an_appended_generation_never_waits_for_an_exchange(database: Database) -> None:
