@@ -7,7 +7,6 @@ with a scheme this program does not know is refused, for it cannot be compared.
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
+from wellhead import replacement
 from wellhead.catalog.verify import VerifiedRelease
 from wellhead.errors import Code, ConfigurationError, Place
-from wellhead.images.layout import beside
 from wellhead.images.oci import ImageDigests
 from wellhead.manifest.model import State
 
@@ -169,18 +168,14 @@ def rendered(header: str, document: Any) -> bytes:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Put ``content`` into ``file``, whole or not at all, making the folders above it.
+    """Put ``content`` into ``file`` as `replacement.write` does, making the folders above it.
 
     Raises:
         ConfigurationError: it cannot be written (WH-CAT-113).
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with beside(file) as (scratch, out):
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-            scratch.rename(file)
+        replacement.write(file, content)
     except OSError as exc:
         raise ConfigurationError(
             f"cannot write {file}: {exc.strerror}",

@@ -19,6 +19,7 @@ The store and the registry hold signatures, never keys: whoever can rewrite both
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,14 +31,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from ruamel.yaml import YAML
 
-from wellhead import documents
+from wellhead import documents, replacement
 from wellhead.catalog.keys import KeyId, PublicKey
 from wellhead.clock import Clock, SystemClock
-from wellhead.errors import Code, RefusedError, counted
+from wellhead.errors import Code, ConfigurationError, Place, RefusedError, counted
 from wellhead.ids import ConnectorId
 
 NO_KEYS = Code("WH-CAT-010", "Nobody is trusted to sign for a namespace.")
 UNSIGNED_IN_PRODUCTION = Code("WH-CAT-011", "Unsigned releases are allowed in development only.")
+ASKS_FOR_NONE = Code("WH-CAT-012", "A key was to be trusted by a rule that asks for no signature.")
+UNWRITABLE = Code("WH-CAT-013", "trust.yaml cannot be written.")
 
 FILE_NAME = "trust.yaml"
 #: A namespace, or one connector in it.
@@ -210,17 +213,30 @@ def load(file: Path, *, is_development: bool = False, clock: Clock | None = None
     Raises:
         ConfigurationError: it is not a valid trust file (WH-DOC-…).
     """
-    said = documents.validate(TrustFile, documents.read(file)) if file.exists() else TrustFile()
+    said = _said(documents.read(file)) if file.exists() else TrustFile()
     return Trust(str(file), _rules(said), is_development, clock or SystemClock())
+
+
+def is_scope(text: str) -> bool:
+    """Say whether ``text`` can name a namespace or one connector in it."""
+    return _SCOPE.fullmatch(text) is not None
 
 
 def add(file: Path, scope: str, key: PublicKey, comment: str) -> None:
     """Let ``key`` sign for a namespace or connector from now on, keeping what the file says and its comments.
 
     Raises:
-        ConfigurationError: the file as it would be is not valid (WH-DOC-…); it is then left alone.
+        ConfigurationError: the file is not valid or would not be (WH-DOC-…), its rule for the scope asks for no
+            signature (WH-CAT-012), or it cannot be written (WH-CAT-013); it is then left alone.
     """
-    with _changed(file) as data:
+    with _changed(file) as (data, said):
+        if scope in said.namespaces and said.namespaces[scope].allow_unsigned:
+            raise ConfigurationError(
+                f"{file} allows unsigned releases of {scope}, so that no key can be added",
+                code=ASKS_FOR_NONE,
+                hint=f"remove the rule for {scope} under namespaces, and add the key again",
+                place=Place(str(file), field=f"namespaces.{scope}"),
+            )
         known = data.setdefault("keys", [])
         if not any(entry.get("id") == key.id for entry in known):
             known.append({"id": str(key.id), "public": key.text, "comment": comment})
@@ -233,27 +249,41 @@ def revoke(file: Path, key: KeyId, after: datetime | None) -> None:
     """Let a key's word count no more: none of it, or nothing it signs from ``after`` on.
 
     Raises:
-        ConfigurationError: the file as it would be is not valid (WH-DOC-…); it is then left alone.
+        ConfigurationError: the file is not valid (WH-DOC-…) or cannot be written (WH-CAT-013); it is then left alone.
     """
-    with _changed(file) as data:
+    with _changed(file) as (data, _):
         entry = {"id": str(key)} | ({} if after is None else {"after": after.isoformat()})
         data.setdefault("revoked_keys", []).append(entry)
 
 
 @contextmanager
-def _changed(file: Path) -> Iterator[dict[str, Any]]:
-    """Give out the file's content to be changed; what it is then replaces the file, comments kept, if it is valid."""
+def _changed(file: Path) -> Iterator[tuple[dict[str, Any], TrustFile]]:
+    """Give out the file's content to be changed, and what it says; comments stay, and it is valid before and after."""
     yaml = YAML(typ="rt", pure=True)
-    data: dict[str, Any] = (yaml.load(file.read_text("utf-8")) if file.exists() else None) or {}
-    yield data
-    scratch = file.with_suffix(".new")
+    said, data = TrustFile(), None
+    if file.exists():
+        said = _said(documents.read(file))
+        data = yaml.load(file.read_text("utf-8-sig"))
+    data = {} if data is None else data
+    yield data, said
+    out = io.StringIO()
+    yaml.dump(data, out)
+    content = out.getvalue().encode()
+    _said(documents.parse(content, str(file)))
     try:
-        with scratch.open("w", encoding="utf-8") as out:
-            yaml.dump(data, out)
-        documents.validate(TrustFile, documents.read(scratch))
-        scratch.rename(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+        replacement.write(file, content)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write {file}: {exc.strerror}",
+            code=UNWRITABLE,
+            hint="check that its folder is there and may be written",
+            place=Place(str(file)),
+        ) from exc
+
+
+def _said(document: documents.Document) -> TrustFile:
+    # A file of comments alone trusts nobody, as no file does.
+    return documents.validate(TrustFile, document, {} if document.data is None else document.data)
 
 
 def _rules(said: TrustFile) -> dict[str, Rule]:

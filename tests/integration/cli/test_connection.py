@@ -177,3 +177,12 @@ def test_of_several_that_are_to_be_allowed_none_is_where_one_is_not_asked_for(pr
     refused = project.call("connection", "approve", "shop", "db.x.com:5432", "--policy", "nosuch")
     assert (refused.exit_code, refused.stderr.split()[0]) == (2, "WH-CLI-074")
     assert in_force(project) == []
+
+
+def test_a_connection_that_several_projects_share_is_disabled_for_all_of_them(project: Project, tmp_path: Path) -> None:
+    connected(project)
+    shared, link = tmp_path / "shop.yaml", project.root / "connections" / "shop.yaml"
+    link.rename(shared)
+    link.symlink_to(shared)
+    project.must("connection", "disable", "shop")
+    assert (link.is_symlink(), "enabled: false" in shared.read_text()) == (True, True)

@@ -1,0 +1,38 @@
+"""Giving a file that people read other content: all of it or none, and where the file really is.
+
+A trust.yaml or a connection that several projects share is often a link. Renaming a new file over the link would leave
+what the others read as it was, and a key that was revoked here would still be trusted there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+#: Of a file that is not there yet; mkstemp's own mode would keep it from everybody else.
+MODE = 0o644
+
+
+def write(file: Path, content: bytes) -> None:
+    """Put ``content`` in the place of what ``file``, or what it is a link to, holds; the mode stays.
+
+    Whoever reads meanwhile reads the old content or the new. A link to nothing gets its target.
+
+    Raises:
+        OSError: the folder of the target is missing or may not be written; nothing was changed.
+    """
+    target = Path(os.path.realpath(file))
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else MODE
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            os.fchmod(out.fileno(), mode)
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        scratch.rename(target)
+    finally:
+        scratch.unlink(missing_ok=True)
