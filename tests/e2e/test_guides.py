@@ -2,9 +2,9 @@
 
 A guide's fences mean:
 
-    yaml      whose first line is `# PATH`: that file is written
-    console   each `$ COMMAND` is run by a shell and must end with 0, or with N where `# exit N` follows it; each line
-              below it must be found in what it printed
+    yaml, toml, python   whose first line is `# PATH`: that file is written
+    console              each `$ COMMAND` is run by a shell and must end with 0, or with N where `# exit N` follows it;
+                         each line below it must be found in what it printed
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def follow(guide: Path, project: Project) -> int:
     environment = {**os.environ, "NO_COLOR": "1", "PATH": f"{WELLHEAD.parent}:{os.environ['PATH']}", "COLUMNS": "200"}
     count = 0
     for kind, text in _FENCE.findall(guide.read_text()):
-        if kind == "yaml" and text.startswith("# "):
+        if kind in ("yaml", "toml", "python") and text.startswith("# "):
             file = project.root / text.splitlines()[0][2:]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
