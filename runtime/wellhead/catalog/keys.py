@@ -8,6 +8,8 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType
@@ -122,6 +124,18 @@ def new_pair(folder: Path, name: str) -> PrivateKey:
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / f"{name}.pub").write_bytes(pem)
     return PrivateKey(public, key)
+
+
+@contextmanager
+def making(folder: Path, name: str) -> Iterator[PrivateKey]:
+    """Make a pair as `new_pair` does, and remove it again where the block fails: it has signed nothing by then."""
+    made = new_pair(folder, name)
+    try:
+        yield made
+    except BaseException:
+        for half in ("key", "pub"):
+            (folder / f"{name}.{half}").unlink(missing_ok=True)
+        raise
 
 
 def host_pair(folder: Path) -> PrivateKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.settings import FILE_NAME
 
 EXISTS = Code("WH-CLI-050", "There is a project here already.")
+NOT_MADE = Code("WH-CLI-051", "A project cannot be made in a folder.")
 
 _SETTINGS = """\
 # yaml-language-server: $schema=.wellhead/schema/wellhead.json
@@ -80,13 +82,6 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; made if it is missing.")] = Path(),
 ) -> None:
     """Make a working project: settings, a development key that signs for dev/*, and a registry."""
-    import json
-
-    from wellhead import app as services
-    from wellhead.catalog import keys, trust
-    from wellhead.connections import Connection
-    from wellhead.settings import Settings
-
     file = folder / FILE_NAME
     if file.exists():
         raise ConfigurationError(
@@ -95,6 +90,33 @@ def init(
             hint="choose another folder, or go on with the project that is here",
             place=Place(str(file)),
         )
+    try:
+        key_id = _made(folder, file)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot make a project in {folder}: {exc.strerror}",
+            code=NOT_MADE,
+            hint="name a folder, there or to be made, that you may write to",
+            place=Place(str(exc.filename or folder)),
+        ) from exc
+    out = output.console()
+    out.print(f"made a project in {folder.resolve()}", markup=False)
+    out.print(f"  {FILE_NAME}, trust.yaml (key {key_id} signs for {NAMESPACE}/*), connections/", markup=False)
+    out.print("  manifests/policies/certified.yaml (in production tenants see certified connectors only)", markup=False)
+    out.print("next:", markup=False)
+    out.print("  wellhead doctor                        is this machine ready?", markup=False)
+    out.print("  wellhead publish CONNECTOR_FOLDER      build, check, sign, register", markup=False)
+    out.print("  wellhead connection add NAME …         say what to read", markup=False)
+    out.print("  wellhead run NAME", markup=False)
+
+
+def _made(folder: Path, file: Path) -> str:
+    """Make the project and return the id of its key; after an error `init` can be called again."""
+    import json
+
+    from wellhead.connections import Connection
+    from wellhead.settings import Settings
+
     (folder / "connections").mkdir(parents=True, exist_ok=True)
     schemas = folder / ".wellhead" / "schema"
     schemas.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,17 +131,26 @@ def init(
     ignored = folder / ".gitignore"
     if not ignored.exists():
         ignored.write_text(".wellhead/\nbronze/\nbronze.staging/\n", "utf-8")
-    file.write_text(_SETTINGS, "utf-8")
+    try:
+        file.write_text(_SETTINGS, "utf-8")
+        return _equipped(file)
+    except BaseException:
+        # By it a project is known: without it the next `init` begins again.
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _equipped(file: Path) -> str:
+    """Make registry, key and trust.yaml of the project whose settings are in ``file``; return the key's id."""
+    from wellhead import app as services
+    from wellhead.catalog import keys, trust
+
     with services.opened(file) as host:
-        made = keys.new_pair(host.keys_folder, "dev")
-        trust.add(host.settings.path(host.settings.trust), NAMESPACE, made.public, "development pair of this project")
         host.database.migrate()
-    out = output.console()
-    out.print(f"made a project in {folder.resolve()}", markup=False)
-    out.print(f"  {FILE_NAME}, trust.yaml (key {made.public.id} signs for {NAMESPACE}/*), connections/", markup=False)
-    out.print("  manifests/policies/certified.yaml (in production tenants see certified connectors only)", markup=False)
-    out.print("next:", markup=False)
-    out.print("  wellhead doctor                        is this machine ready?", markup=False)
-    out.print("  wellhead publish CONNECTOR_FOLDER      build, check, sign, register", markup=False)
-    out.print("  wellhead connection add NAME …         say what to read", markup=False)
-    out.print("  wellhead run NAME", markup=False)
+        # It is there where a project was here before, or where making one was killed.
+        there = host.keys_folder / f"{NAMESPACE}.key"
+        pair = nullcontext(keys.load_private(there)) if there.exists() else keys.making(host.keys_folder, NAMESPACE)
+        with pair as made:
+            trusted = host.settings.path(host.settings.trust)
+            trust.add(trusted, NAMESPACE, made.public, "development pair of this project")
+        return made.public.id

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wellhead.catalog.trust import Signer
 
 UNKNOWN_KEY = Code("WH-CLI-110", "A key was named that nobody knows here.")
+NO_SCOPE = Code("WH-CLI-111", "A key was to be trusted for what is no namespace and no connector.")
 
 app = typer.Typer(no_args_is_help=True, help="Keys that sign releases.")
 
@@ -34,11 +35,17 @@ def new(
     from wellhead.catalog import keys
     from wellhead.catalog import trust as trusted
 
+    if trust is not None and not trusted.is_scope(trust):
+        raise UsageError(
+            f"--trust {trust!r} is no namespace and no connector",
+            code=NO_SCOPE,
+            hint="write --trust acme or --trust acme/orders: lower-case letters, digits and dashes; no patterns",
+        )
     with services.opened(config) as host:
-        made = keys.new_pair(host.keys_folder, name)
         file = host.settings.path(host.settings.trust)
-        if trust is not None:
-            trusted.add(file, trust, made.public, name)
+        with keys.making(host.keys_folder, name) as made:
+            if trust is not None:
+                trusted.add(file, trust, made.public, name)
         if as_json:
             output.print_json({"name": name, "id": made.public.id, "public": made.public.text, "trusted_for": trust})
             return
