@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -195,17 +195,35 @@ def load_public(file: Path) -> PublicKey:
         ConfigurationError: WH-CAT-001, it cannot be read or is no Ed25519 key.
     """
     try:
-        key = load_pem_public_key(file.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise _not_a_key(file) from exc
+        content = file.read_bytes()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"the public key {file} cannot be read: {exc.strerror}",
+            code=BAD_KEY,
+            hint="check the path and its permissions",
+            place=Place(str(file)),
+        ) from exc
+    try:
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise _not_public(file) from exc
     if not isinstance(key, Ed25519PublicKey):
-        raise _not_a_key(file)
+        raise _not_public(file)
     return PublicKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 
 def pairs(folder: Path) -> dict[str, PublicKey]:
     """Return the public keys of a folder by name; raises like `load_public`."""
     return {file.stem: load_public(file) for file in sorted(folder.glob("*.pub"))}
+
+
+def _not_public(file: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{file} is no public Ed25519 key in PEM form",
+        code=BAD_KEY,
+        hint="it has to be the NAME.pub of a pair as .wellhead/keys has it; take it anew from whoever has the pair",
+        place=Place(str(file)),
+    )
 
 
 def _not_a_key(file: Path) -> ConfigurationError:

@@ -18,6 +18,7 @@ from wellhead.images.oci import canonical, parsed
 NOT_SIGNED = Code("WH-CAT-090", "A receipt is not signed.")
 CHANGED = Code("WH-CAT-091", "A receipt was changed, or another key signed it.")
 OTHER_RUN = Code("WH-CAT-092", "A receipt and the registry disagree.")
+BAD_RECEIPT = Code("WH-CAT-093", "What should be a receipt is no signed envelope.")
 
 PAYLOAD_TYPE = "application/vnd.wellhead.receipt.v1+json"
 #: Where the signature stands in a kept receipt.
@@ -54,9 +55,16 @@ def verify(content: bytes, key: PublicKey) -> tuple[dict[str, Any], KeyId]:
     """Return what an envelope says, and the id of ``key``, which signed it.
 
     Raises:
-        RefusedError: it is no envelope (WH-CAT-020), or a bit of it was changed or another key signed it (WH-CAT-091).
+        RefusedError: it is no envelope (WH-CAT-093), or a bit of it was changed or another key signed it (WH-CAT-091).
     """
-    kind, payload, signatures = signature.opened(content)
+    try:
+        kind, payload, signatures = signature.opened(content)
+    except ValueError as exc:
+        raise RefusedError(
+            f"the receipt is damaged, or none: {exc}",
+            code=BAD_RECEIPT,
+            hint="ask the host that ran it for `wellhead receipt show RUN --json`, and keep that as it comes",
+        ) from exc
     signed = signature.pre_authentication(kind, payload)
     if kind != PAYLOAD_TYPE or not any(key.verifies(made, signed) for made in signatures):
         raise RefusedError(

@@ -110,7 +110,10 @@ def verify(envelope: bytes, rule: Rule, now: datetime) -> tuple[Statement, tuple
         RefusedError: wrong form (WH-CAT-020); too few trusted keys signed these bytes (021), or enough only with keys
             that are revoked (022) or had expired (023); the statement lasts no longer (024) or is of the future (025).
     """
-    payload_type, payload, signatures = opened(envelope)
+    try:
+        payload_type, payload, signatures = opened(envelope)
+    except ValueError as exc:
+        raise _malformed(str(exc)) from exc
     signed = pre_authentication(payload_type, payload)
     agreed = {
         signer.key.id: signer
@@ -171,7 +174,7 @@ def opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
     """Return the type, the payload and the signatures of an envelope, none of them verified.
 
     Raises:
-        RefusedError: WH-CAT-020, it has another form.
+        ValueError: it has another form; the text is a clause about it, for whoever knows what is in the envelope.
     """
     try:
         match json.loads(envelope):
@@ -180,8 +183,8 @@ def opened(envelope: bytes) -> tuple[str, bytes, list[bytes]]:
                 kind.encode()
                 return kind, base64.b64decode(payload, validate=True), raw
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as exc:
-        raise _malformed("it cannot be decoded") from exc
-    raise _malformed("fields are missing")
+        raise ValueError("it cannot be decoded") from exc
+    raise ValueError("fields are missing")
 
 
 def _statement(payload: bytes) -> Statement:

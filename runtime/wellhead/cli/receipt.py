@@ -10,12 +10,14 @@ import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
-from wellhead.errors import Code, ConfigurationError, counted
+from wellhead.errors import Code, ConfigurationError, Place, counted
 
 if TYPE_CHECKING:
     from wellhead.registry.runs import Run
 
 NO_RECEIPT = Code("WH-CLI-024", "A run has no receipt.")
+NO_HOST_KEY = Code("WH-CLI-025", "A receipt is to be checked with the key of a host that has none.")
+UNREADABLE = Code("WH-CLI-026", "A file with a receipt cannot be read.")
 
 app = typer.Typer(no_args_is_help=True, help="What runs did, signed by the host that did it.")
 
@@ -69,9 +71,9 @@ def verify(
     from wellhead.registry import runs
 
     with services.opened(config) as host:
-        public = keys.load_public(key or host.keys_folder / f"{keys.HOST}.pub")
-        if Path(what).is_file():
-            said, signer = receipt.verify(Path(what).read_bytes(), public)
+        public = keys.load_public(key or _own(host.keys_folder))
+        if Path(what).exists():
+            said, signer = receipt.verify(_read(Path(what)), public)
             with host.database.read() as tx:
                 known = runs.find(tx, RunId(str(said.get("run_id"))))
         else:
@@ -86,6 +88,32 @@ def verify(
         return
     also = "the registry says the same" if known is not None else "the registry here does not know the run"
     output.console().print(f"the receipt of run {said['run_id']} is what {signer} signed; {also}", markup=False)
+
+
+def _own(folder: Path) -> Path:
+    from wellhead.catalog import keys
+
+    file = folder / f"{keys.HOST}.pub"
+    if not file.exists():
+        raise ConfigurationError(
+            f"this host has signed no receipt yet: there is no {file}",
+            code=NO_HOST_KEY,
+            hint="name with --key the host.pub of the host that ran it; the first run here makes one for this host",
+            place=Place(str(file)),
+        )
+    return file
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"the receipt {file} cannot be read: {exc.strerror}",
+            code=UNREADABLE,
+            hint="name a file that `wellhead receipt show RUN --json` was written to, or a run",
+            place=Place(str(file)),
+        ) from exc
 
 
 def _run(tx: Any, run: str) -> Run:

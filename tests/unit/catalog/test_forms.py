@@ -243,7 +243,7 @@ def test_a_signature_with_wrong_insides_never_crashes(sold: Sold) -> None:
 
     def enveloped(document: Any) -> Iterator[Callable[[], Any]]:
         yield from named(manifest | {"layers": [sold.store.put(written(document), oci.ENVELOPE).document()]})
-        yield lambda: signature.opened(written(document))
+        yield lambda: signature.verify(written(document), sold.rule, sold.trust.clock.now())
 
     assert crashes(manifest, named) == []
     assert crashes(envelope, enveloped) == []

@@ -57,6 +57,15 @@ def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
         keys.load_public(file)
 
 
+def test_what_is_wrong_with_a_public_key_is_told_apart(tmp_path: Path) -> None:
+    keys.new_pair(tmp_path, "release")
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file") as missing:
+        keys.load_public(tmp_path / "none.pub")
+    with pytest.raises(ConfigurationError, match=r"release\.key is no public Ed25519 key") as private:
+        keys.load_public(tmp_path / "release.key")
+    assert "keys new" not in f"{missing.value.hint} {private.value.hint}"
+
+
 def test_a_missing_key_and_a_bad_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         keys.load_private(tmp_path / "none.key")

@@ -68,7 +68,8 @@ def test_a_release_signed_with_the_hosts_key_is_no_receipt(host: keys.PrivateKey
 def test_what_is_no_envelope_is_refused(host: keys.PrivateKey, content: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
         receipt.verify(content, host.public)
-    assert caught.value.code.name == "WH-CAT-020"
+    assert (caught.value.code.name, caught.value.exit_code) == ("WH-CAT-093", 76)
+    assert "release" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_an_unsigned_receipt_is_refused(host: keys.PrivateKey) -> None:
