@@ -6,6 +6,7 @@ paper ──▶ Plan, stored in the run's row before anything starts; every atte
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,6 +91,12 @@ class Plan:
         """Return what `_source_ref` says: connector, version and profile."""
         profile = "" if self.profile is None else f"+{self.profile.label}"
         return f"{self.release.connector}@{self.release.version}{profile}"
+
+    @property
+    def source_sha256(self) -> str:
+        """Return what tells one source from another: the connector and all that it is told, but for secrets."""
+        told = json.dumps([self.release.connector, self.config], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def credentials(self, secrets: tuple[Secret, ...]) -> Credentials:
         """Return what Authenticate delivers: the one message secrets travel in (invariant 15)."""

@@ -473,6 +473,7 @@ def _stream_order(here: Run, plan: Plan, order: Order, name: StreamName, sink: S
         parallel=parallel,
         credit_bytes=min(settings.unit_in_flight_bytes, settings.in_flight_bytes // parallel),
         source_ref=plan.source_ref,
+        source_sha256=plan.source_sha256,
         connector_id=plan.release.connector,
         keep_generations=settings.keep_generations,
         place=generations.Place(f"{plan.connection.sink.type}:{sink.identity()}", str(plan.bronze_path)),

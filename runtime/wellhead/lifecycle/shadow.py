@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from wellhead.catalog.resolve import Decision
 from wellhead.connections import ConnectionFile, StreamSelection
 from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError, WellheadError, counted
-from wellhead.ids import WHOLE_STREAM, Digest, RunId, StreamKey, StreamName
-from wellhead.lifecycle import claim, discover, plan, resolution
+from wellhead.ids import WHOLE_STREAM, ConnectorId, Digest, RunId, StreamKey, StreamName
+from wellhead.lifecycle import claim, discover, plan, resolution, state
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.host import Host, Run
@@ -307,6 +307,8 @@ def _begun(tx: Transaction, file: ConnectionFile) -> tuple[_Begun, ...]:
         if current is None or selection.mode != "incremental" or current.basis.mode != "incremental":
             continue
         if current.status == "open" and current.basis.write != "append":
+            continue
+        if state.is_of_another(tx, current, ConnectorId(file.connection.connector)):
             continue
         units = run_state.load(tx, stream, current.number)
         if [unit.unit for unit in units] == [WHOLE_STREAM] and units[0].state:

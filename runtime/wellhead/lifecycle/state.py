@@ -6,8 +6,8 @@ Whichever it is, it holds from the next read on; a word that the next read would
 from __future__ import annotations
 
 from wellhead.errors import Code, ConfigurationError
-from wellhead.ids import WHOLE_STREAM, StreamKey
-from wellhead.registry import generations, run_state
+from wellhead.ids import WHOLE_STREAM, ConnectorId, StreamKey
+from wellhead.registry import generations, run_state, runs
 from wellhead.registry.database import Transaction
 
 NOT_HEEDED = Code("WH-RUN-085", "A state was to be set that the next run would not go on from.")
@@ -44,6 +44,15 @@ def reset(tx: Transaction, stream: StreamKey) -> int:
     units = run_state.reset(tx, stream)
     generations.abandon(tx, stream)
     return units
+
+
+def is_of_another(tx: Transaction, generation: generations.Generation, connector: ConnectorId) -> bool:
+    """Say whether another connector, which the connection was of before, has read a generation.
+
+    Its states are positions in another source, in a form of its own.
+    """
+    run = runs.find(tx, generation.run_id)
+    return run is not None and run.connector_id != connector
 
 
 def _not_heeded(stream: StreamKey, why: str, hint: str) -> ConfigurationError:

@@ -22,7 +22,7 @@ from wellhead import failpoints
 from wellhead.connections import StreamSelection
 from wellhead.errors import Code, ConfigurationError, FatalError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId, StreamKey, UnitKey, is_unit_key
-from wellhead.lifecycle import select
+from wellhead.lifecycle import select, state
 from wellhead.lifecycle.read import StreamTask, Tally, Tools, read_unit, require_format, require_no_secret
 from wellhead.registry import generations, run_state, segments
 from wellhead.registry.database import Transaction
@@ -63,6 +63,7 @@ class StreamOrder:
     parallel: int
     credit_bytes: int
     source_ref: str
+    source_sha256: str
     connector_id: ConnectorId
     keep_generations: int
     place: generations.Place
@@ -156,7 +157,10 @@ def _check(order: StreamOrder, offered: OfferedStream, filters: Sequence[Filter]
 def _basis(order: StreamOrder, offered: OfferedStream, write: Literal["replace", "append"]) -> generations.Basis:
     selection = order.selection
     chosen = json.dumps(
-        [selection.mode, selection.cursor_field, selection.primary_key, selection.columns, selection.filters],
+        [
+            order.source_sha256,
+            *(selection.mode, selection.cursor_field, selection.primary_key, selection.columns, selection.filters),
+        ],
         sort_keys=True,
     )
     return generations.Basis(
@@ -207,6 +211,8 @@ def _resumable(
         return ()
     if current.basis.mode != order.selection.mode:
         # The state of a full refresh says nothing an incremental read could go on from, nor the other way round.
+        return ()
+    if state.is_of_another(tx, current, order.connector_id):
         return ()
     is_incremental = current.basis.mode == "incremental"
     if current.status == "open":

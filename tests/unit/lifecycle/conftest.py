@@ -47,6 +47,7 @@ from wellhead.settings import Settings
 from wellhead.settings import load as load_settings
 from wellhead.sinks.jsonl import Jsonl
 from wellhead.sinks.parquet import Parquet
+from wellhead_generator.config import GeneratorConfig
 from wellhead_generator.connector import Generator
 from wellhead_sdk.connector import Connector
 from wellhead_sdk.server import Release, Server
@@ -60,6 +61,16 @@ NO_CHOICE = resolve.Decision(
 )
 IMAGE = ImageDigests(Digest("sha256:manifest"), Digest("sha256:config"))
 Started = Callable[[Run], AbstractContextManager[Path]]
+
+
+class Source(Generator):
+    """A generator whose source fails as the test says: what goes wrong there stands in no connection's config."""
+
+    def __init__(self, faults: Mapping[str, Any]) -> None:
+        self._faults = faults
+
+    def authenticate(self, config: GeneratorConfig, secrets: Mapping[str, str]) -> Any:
+        return super().authenticate(config.model_copy(update=dict(self._faults)), secrets)
 
 
 @dataclass(slots=True)
@@ -100,6 +111,15 @@ class World:
             update={name: getattr(self.settings, name).model_copy(update=values) for name, values in sections.items()}
         )
 
+    @contextmanager
+    def failing(self, **faults: Any) -> Iterator[None]:
+        """Let the source fail for a while, by settings of the generator."""
+        connector, self.connector = self.connector, lambda: Source(faults)
+        try:
+            yield
+        finally:
+            self.connector = connector
+
     def run(self, file: ConnectionFile, stop: Stop | None = None, **order: Any) -> Report:
         """Run the connection once."""
         return lifecycle.run(self.host(), file, lifecycle.Order(**order), stop or Stop(), lifecycle.Watch())
@@ -135,7 +155,13 @@ class World:
             connection=file.connection,
             key=file.key,
             release=VerifiedRelease(
-                ConnectorId("dev/generator"), version, digest, manifest, MANIFEST.sha256, {platform: IMAGE}, ()
+                ConnectorId(file.connection.connector),
+                version,
+                digest,
+                manifest,
+                MANIFEST.sha256,
+                {platform: IMAGE},
+                (),
             ),
             platform=platform,
             decision=NO_CHOICE,
@@ -151,12 +177,12 @@ class World:
         )
 
     @contextmanager
-    def served(self, version: str) -> Iterator[Path]:
+    def served(self, release: VerifiedRelease) -> Iterator[Path]:
         """Serve the connector on a real socket; as short a path as a socket's name must be."""
         folder = Path(tempfile.mkdtemp(prefix="wh-"))
         try:
-            release = Release("dev/generator", version, MANIFEST.sha256)
-            with Server(self.others.get(version, self.connector)(), release, folder / "c.sock"):
+            served = Release(release.connector, release.version, MANIFEST.sha256)
+            with Server(self.others.get(release.version, self.connector)(), served, folder / "c.sock"):
                 yield folder / "c.sock"
         finally:
             shutil.rmtree(folder)
@@ -235,7 +261,7 @@ def _world(folder: Path, monkeypatch: pytest.MonkeyPatch, database: Database) ->
         made.launches += 1
         made.tape.append("started")
         try:
-            with made.served(plan.release.version) as socket:
+            with made.served(plan.release) as socket:
                 yield _Started(socket)
         finally:
             made.tape.append("stopped")

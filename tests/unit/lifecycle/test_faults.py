@@ -184,14 +184,16 @@ class Unstuck(Stuck):
 
 def test_a_unit_that_fails_ends_the_others_and_what_they_committed_stays(world: World) -> None:
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
-    config = {"rows": 400, "partitions": 4, "page_sleep_ms": 5}
-    report = world.run(world.connect(STREAM, config={**config, "fail_at": 320}))
+    file = world.connect(STREAM, config={"rows": 400, "partitions": 4, "page_sleep_ms": 5})
+    with world.failing(fail_at=320):
+        report = world.run(file)
     assert (report.status, report.exit_code) == (Status.FAILED, 75)
     assert [
         thread.name for thread in threading.enumerate() if thread.name.startswith(("unit", "segment", "keeper"))
     ] == []
-    world.run(world.connect(STREAM, config=config))
+    world.run(file)
     assert world.ids() == list(range(400))
+    assert world.generations() == [(1, "swapped", "replace")]
 
 
 class Pausing(sdk.Connector):
@@ -329,9 +331,11 @@ def test_a_disabled_connection_is_skipped(world: World) -> None:
 
 def test_a_plan_the_connector_cannot_serve_any_more_begins_a_new_generation(world: World) -> None:
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
-    world.run(world.connect(STREAM, config={"rows": 40, "fail_at": 20}))
+    file = world.connect(STREAM)
+    with world.failing(rows=40, fail_at=20):
+        world.run(file)
     world.connector = Forgetful
-    world.run(world.connect("rows"))
+    world.run(file)
     assert world.generations() == [(1, "abandoned", "replace"), (2, "swapped", "replace")]
     assert world.rows("count(*)") == [(40,)]
 

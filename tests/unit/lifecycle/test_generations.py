@@ -23,6 +23,7 @@ from wellhead.registry.database import FENCED
 from wellhead.registry.run_state import MOVED_ON
 from wellhead.sinks.parquet import Parquet
 from wellhead.sinks.segments import DISK_FULL
+from wellhead_generator.connector import Generator
 
 pytestmark = pytest.mark.slow
 
@@ -175,8 +176,9 @@ def test_the_last_unit_of_a_generation_that_was_given_up_is_not_committed(world:
 def _half_done(world: World, selection: dict[str, Any], **rest: Any) -> Any:
     """Let a run fail after twenty of forty rows, and return the connection."""
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
-    file = world.connect(selection, config={"rows": 40, "fail_at": 20}, **rest)
-    assert world.run(file).exit_code == 75
+    file = world.connect(selection, config=FORTY, **rest)
+    with world.failing(fail_at=20):
+        assert world.run(file).exit_code == 75
     return file
 
 
@@ -304,3 +306,48 @@ def _ids_in(world: World, sink: dict[str, Any]) -> list[int]:
     wanted = {"parquet": "id from read_parquet", "jsonl": "data.id from read_json"}[sink["sink"].get("type", "parquet")]
     with duckdb.connect() as database:
         return [row[0] for row in database.execute(f"select {wanted}('{table}/part-*') order by 1").fetchall()]
+
+
+# ----- the source it describes
+
+
+HALF_AND_NONE = [(1, "abandoned", "replace"), (2, "swapped", "replace")]
+
+
+def test_an_unfinished_generation_of_another_config_is_begun_again(world: World) -> None:
+    _half_done(world, STREAM)
+    report = world.run(world.connect(STREAM, config={**FORTY, "seed": 7}))
+    assert report.streams[0].rows == 40
+    assert world.generations() == HALF_AND_NONE
+    found = world.rows("value", "order by id")
+    world.run(world.connect(STREAM, config={**FORTY, "seed": 7}))
+    assert world.rows("value", "order by id") == found
+
+
+def test_an_unfinished_generation_of_another_connector_is_begun_again(world: World) -> None:
+    _half_done(world, STREAM)
+    assert world.run(world.connect(STREAM, config=FORTY, connector="dev/other")).streams[0].rows == 40
+    assert world.ids() == list(range(40))
+    assert world.generations() == HALF_AND_NONE
+
+
+def test_a_state_is_not_handed_to_another_connector(world: World) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    handed: list[Any] = []
+
+    class Other(Generator):
+        def read(self, session: Any, request: Any, out: Any) -> None:
+            handed.append(request.cursor)
+            super().read(session, request, out)
+
+    world.connector = Other
+    assert world.run(world.connect(INCREMENTAL, config=FORTY, connector="dev/other")).exit_code == 0
+    assert world.run(world.connect(INCREMENTAL, config={"rows": 50}, connector="dev/other")).exit_code == 0
+    assert [cursor is None for cursor in handed] == [True, False]
+    assert world.ids() == list(range(50))
+
+
+def test_an_incremental_stream_whose_config_alone_changed_goes_on_from_its_state(world: World) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    assert world.run(world.connect(INCREMENTAL, config={**FORTY, "seed": 7})).streams[0].rows == 10
+    assert world.ids() == list(range(40))

@@ -144,10 +144,12 @@ def _set_state(world: World, position: int) -> None:
 def test_an_interrupted_full_refresh_is_gone_on_with_and_no_reader_saw_its_half(world: World) -> None:
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
     stream = {"name": "rows", "batch_size": 10}
-    failing = world.run(world.connect(stream, config={"rows": 40, "fail_at": 20}))
+    file = world.connect(stream, config={"rows": 40})
+    with world.failing(fail_at=20):
+        failing = world.run(file)
     assert (failing.status, failing.exit_code) == (Status.FAILED, 75)
     assert not world.table().exists()
-    report = world.run(world.connect(stream, config={"rows": 40}))
+    report = world.run(file)
     assert report.streams[0].rows == 20
     assert world.ids() == list(range(40))
     assert world.generations() == [(1, "swapped", "replace")]
@@ -170,7 +172,8 @@ def test_a_failed_attempt_is_tried_again_from_the_last_commit(world: World) -> N
 def test_an_unfinished_generation_of_another_selection_is_begun_again(world: World, change: dict[str, object]) -> None:
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
     stream = {"name": "rows", "batch_size": 10}
-    world.run(world.connect(stream, config={"rows": 40, "fail_at": 20}))
+    with world.failing(fail_at=20):
+        world.run(world.connect(stream, config={"rows": 40}))
     world.run(world.connect(stream | change, config={"rows": 40}))
     assert world.ids() == list(range(40))
     assert world.generations() == [(1, "abandoned", "replace"), (2, "swapped", "replace")]
@@ -178,10 +181,11 @@ def test_an_unfinished_generation_of_another_selection_is_begun_again(world: Wor
 
 def test_an_unfinished_generation_of_another_day_is_begun_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.configure(commit={"max_bytes": 1}, run={"idle_attempts": 1})
-    stream = {"name": "rows", "batch_size": 10}
-    world.run(world.connect(stream, config={"rows": 40, "fail_at": 20}))
+    file = world.connect({"name": "rows", "batch_size": 10}, config={"rows": 40})
+    with world.failing(fail_at=20):
+        world.run(file)
     monkeypatch.setattr("wellhead.lifecycle.stream.OLDEST_RESUMABLE", timedelta(0))
-    assert world.run(world.connect(stream, config={"rows": 40})).streams[0].rows == 40
+    assert world.run(file).streams[0].rows == 40
     assert world.ids() == list(range(40))
 
 
@@ -264,14 +268,15 @@ def test_bad_rows_at_the_head_of_a_stream_are_judged_by_their_share(world: World
 
 
 def test_a_long_wait_parks_the_run_with_what_was_read(world: World) -> None:
-    stream = {"name": "rows", "batch_size": 10}
+    file = world.connect({"name": "rows", "batch_size": 10}, config={"rows": 40})
     before = datetime.now(UTC)
-    report = world.run(world.connect(stream, config={"rows": 40, "wait_at": 20, "retry_after_s": 3600}), max_wait_s=1)
+    with world.failing(wait_at=20, retry_after_s=3600):
+        report = world.run(file, max_wait_s=1)
     assert (report.status, report.exit_code) == (Status.PARKED, 75)
     assert report.retry_at is not None
     assert report.retry_at - before > timedelta(minutes=59)
     assert report.error is not None
     assert report.error.code == "WH-RUN-033"
     assert world.units()["all"].rows_generation == 20
-    world.run(world.connect(stream, config={"rows": 40}))
+    assert world.run(file).streams[0].rows == 20
     assert world.ids() == list(range(40))
