@@ -42,6 +42,7 @@ def list_releases(
 
     with services.opened(config) as host, host.database.read() as tx:
         releases = definitions.all_of(tx, ConnectorId(connector) if connector else None)
+        is_any = bool(releases or definitions.all_of(tx))
         pointers = {name: channels.current(tx, name) for name in {release.connector_id for release in releases}}
     rows: list[dict[str, Any]] = [
         {
@@ -74,7 +75,9 @@ def list_releases(
             )
             for row in rows
         ],
-        empty="Nothing is published. `wellhead publish DIR` publishes a connector.",
+        empty=f"No release of {connector} is published. `wellhead catalog list` shows what is."
+        if connector and is_any
+        else "Nothing is published. `wellhead publish DIR` publishes a connector.",
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wellhead.catalog.policy import Moment
     from wellhead.connections import ConnectionFile
     from wellhead.lifecycle.plan import Plan
+    from wellhead.manifest.model import Manifest
     from wellhead.settings import Settings
     from wellhead_sdk.wire.messages import Identity
 
@@ -28,6 +29,7 @@ NO_POLICY = Code("WH-CLI-074", "An approval names no policy that asks for one.")
 NOT_REMOVED = Code("WH-CLI-073", "A removal was not confirmed.")
 PROBES_FAILED = Code("WH-CLI-075", "What a connector tries at its source failed.")
 NOT_OPEN = Code("WH-CLI-076", "An approval was to be taken back that is not in force.")
+NOT_OFFERED = Code("WH-CLI-077", "A stream was to be read that the connector's manifest rules out, or in such a mode.")
 
 app = typer.Typer(no_args_is_help=True, help="Add, check, approve and list connections.")
 
@@ -72,6 +74,7 @@ def add(
             code=BAD_PAIR,
             hint="use lower-case letters, digits and dashes, at most 63, beginning with a letter or digit",
         )
+    _require_once([said["name"] for said in document["streams"]])
     with services.opened(config) as host:
         file = connections.path_of(host.settings, connection)
         if file.exists():
@@ -89,6 +92,7 @@ def add(
             _write(file, document)
             loaded = connections.load(host.settings, connection, os.environ)
             seen = examine(host.host(), loaded)
+            _require_offered(seen.manifest, loaded)
             asked: tuple[Moment, ...] = ("onboarding", "run")
             said = governance.judge(host.host(), loaded, seen.manifest, seen.config, seen.egress, asked)
             governance.refuse_denied(said, seen.manifest, connection)
@@ -482,6 +486,27 @@ def _stream(text: str) -> dict[str, Any]:
     mode, _, cursor = rest.partition(":")
     said = {"name": name, "mode": mode or "full_refresh", "cursor_field": cursor or None}
     return {key: value for key, value in said.items() if value}
+
+
+def _require_once(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"--stream names {', '.join(twice)} more than once",
+            code=BAD_PAIR,
+            hint="name each stream once, with the one mode it is to be read in",
+        )
+
+
+def _require_offered(manifest: Manifest, file: ConnectionFile) -> None:
+    from wellhead.manifest import offer
+
+    release = f"{manifest.metadata.id} {manifest.metadata.version}"
+    for stream in file.connection.streams:
+        modes = offer.modes(manifest, stream.name)
+        if stream.mode not in modes:
+            what = f"does not read {stream.name} as {stream.mode}" if modes else f"has no stream {stream.name!r}"
+            raise UsageError(f"{release} {what}", code=NOT_OFFERED, hint=f"it offers: {offer.listed(manifest)}")
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

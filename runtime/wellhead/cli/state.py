@@ -82,10 +82,13 @@ def reset(connection: Connection, stream: Stream, yes: Yes = False, config: Conf
     from wellhead.connections import key_of
     from wellhead.ids import StreamKey, StreamName
     from wellhead.lifecycle import state as states
+    from wellhead.registry import run_state
 
     _confirm(f"Forget what was read of {connection}/{stream}? The next run reads everything again.", yes=yes)
     with services.opened(config) as host, host.database.transaction() as tx:
         key = StreamKey(key_of(host.settings, connection), StreamName(stream))
+        # As `state set` does: of a name that nothing was read under, nothing can be forgotten.
+        run_state.require(tx, key)
         units = states.reset(tx, key)
     output.console().print(f"forgot {counted(units, 'read unit')} of {connection}/{stream}", markup=False)
 

@@ -19,6 +19,7 @@ from wellhead.registry import alerts, catalog_events, connections, definitions
 from wellhead.registry.database import Database
 
 NO_SUCH_REPLACEMENT = Code("WH-CAT-100", "A release is to be replaced by one that is not known.")
+REPLACED_BY_ITSELF = Code("WH-CAT-102", "A release is to be replaced by itself.")
 ENDS_BEFORE = Code("WH-CAT-101", "A release's last day lies in the past.")
 
 Standing = Literal["active", "deprecated", "yanked", "blocked"]
@@ -44,11 +45,18 @@ def declare(database: Database, order: Order, today: date) -> list[ConnectionKey
 
     Raises:
         ConfigurationError: there is no such release (WH-REG-021).
-        UsageError: the replacement is not known (WH-CAT-100), or the last day has passed (WH-CAT-101).
+        UsageError: the replacement is not known (WH-CAT-100) or is what it would replace (WH-CAT-102), or the last day
+            has passed (WH-CAT-101).
     """
     if order.sunset is not None and order.sunset < today:
         raise UsageError(
             f"{order.sunset} has passed", code=ENDS_BEFORE, hint="give a day to come, or leave --sunset away"
+        )
+    if order.replaced_by in (order.version, order.connector):
+        raise UsageError(
+            f"{order.connector} {order.version} cannot be replaced by {order.replaced_by}, which it is",
+            code=REPLACED_BY_ITSELF,
+            hint="name another version of it, or another connector",
         )
     with database.transaction() as tx:
         if order.replaced_by is not None:

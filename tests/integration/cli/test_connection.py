@@ -186,3 +186,35 @@ def test_a_connection_that_several_projects_share_is_disabled_for_all_of_them(pr
     link.symlink_to(shared)
     project.must("connection", "disable", "shop")
     assert (link.is_symlink(), "enabled: false" in shared.read_text()) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (["rows2"], "WH-CLI-077", "dev/tiny 1.0.0 has no stream 'rows2'"),
+        (["greetings", "rows2:full_refresh"], "WH-CLI-077", "has no stream 'rows2'"),
+        (["greetings:incremental:id"], "WH-CLI-077", "dev/tiny 1.0.0 does not read greetings as incremental"),
+        (["greetings", "greetings"], "WH-CLI-071", "--stream names greetings more than once"),
+    ],
+)
+def test_a_stream_that_the_manifest_rules_out_is_refused_with_what_it_offers(
+    project: Project, streams: list[str], code: str, said: str
+) -> None:
+    named = [part for stream in streams for part in ("--stream", stream)]
+    refused = project.call("connection", "add", "hello", "--connector", "dev/tiny", *named)
+    assert (refused.exit_code, refused.stderr.split()[0]) == (2, code)
+    assert said in refused.stderr
+    assert ("it offers: greetings (full_refresh)" in refused.stderr) == (code == "WH-CLI-077")
+    assert list((project.root / "connections").glob("*.yaml")) == []
+    project.must("connection", "add", "hello", "--connector", "dev/tiny", "--stream", "greetings")
+
+
+def test_a_list_of_releases_says_whether_the_one_asked_for_or_any_at_all_is_missing(
+    project: Project, tmp_path: Path
+) -> None:
+    said = project.must("catalog", "list", "dev/tyni").stdout
+    assert ("No release of dev/tyni is published" in said, "Nothing is" in said) == (True, False)
+    fresh = Warm(tmp_path / "fresh")
+    fresh.root.mkdir()
+    fresh.must("init")
+    assert "Nothing is published" in fresh.must("catalog", "list", "dev/tyni").stdout

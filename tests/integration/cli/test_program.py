@@ -171,6 +171,15 @@ def test_a_state_is_shown_set_and_reset(project: Project) -> None:
     assert '{"next"' not in project.must("state", "show", "flights").stdout
 
 
+@pytest.mark.parametrize("named", [("nosuch", "rows"), ("flights", "nosuch")])
+def test_a_state_that_is_not_there_is_neither_set_nor_reset(project: Project, named: tuple[str, str]) -> None:
+    for refused in (
+        project.call("state", "reset", *named, "--yes"),
+        project.call("state", "set", *named, "{}", "--yes"),
+    ):
+        assert (refused.exit_code, refused.stderr.split()[0], refused.stdout) == (78, "WH-REG-051", "")
+
+
 def test_runs_are_listed_shown_and_cancelled(project: Project) -> None:
     (listed,) = answer(project.call("runs", "list", "--json"))
     assert (listed["run_id"], listed["status"]) == (RUN, "running")

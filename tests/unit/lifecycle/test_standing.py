@@ -51,6 +51,14 @@ def test_who_runs_a_release_gets_an_alert(catalog: Catalog) -> None:
     assert told(catalog) is None
 
 
+@pytest.mark.parametrize("itself", ["1.1.0", CONNECTOR])
+def test_a_release_is_not_replaced_by_itself(catalog: Catalog, itself: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        declare(catalog, "deprecated", replaced_by=itself)
+    assert caught.value.code.name == "WH-CAT-102"
+    assert told(catalog) is None
+
+
 def test_a_yanked_release_goes_on_where_it_runs_and_nowhere_else(catalog: Catalog) -> None:
     there, new = catalog.connect(2)
     catalog.run({there.key: "1.1.0"}, "succeeded")
