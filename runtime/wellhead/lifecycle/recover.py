@@ -72,6 +72,7 @@ def recover(
         with database.transaction() as tx:
             revocations.remove(tx, item.accessor)
     published, swapped = settle(database, claim, sink, keep_generations)
+    _discard(database, claim, sink)
     with database.read() as tx:
         known = segments.names(tx, claim.connection)
     sink.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
@@ -136,6 +137,24 @@ def _swap(database: Database, claim: Claim, sink: Sink, keep: int) -> int:
             claim.prove(tx)
             generations.mark_swapped(tx, generation.stream, generation.number)
     return len(waiting)
+
+
+def _discard(database: Database, claim: Claim, sink: Sink) -> None:
+    """Remove what is left of generations that were given up: by a reset, or by a run that ended before it could.
+
+    What lies there is asked for, not what was ever given up: that list only grows.
+    """
+    with database.read() as tx:
+        streams = generations.streams(tx, claim.connection)
+    for stream in streams:
+        staged = sink.staged_generations(stream)
+        if not staged:
+            continue
+        with database.transaction() as tx:
+            claim.prove(tx)
+            left = generations.abandoned(tx, stream, staged)
+        for number in left:
+            sink.discard_generation(stream, number)
 
 
 def _is_left(tx: Transaction, run_id: RunId, claim: Claim, clock: Clock) -> bool:

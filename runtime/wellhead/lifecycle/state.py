@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import WHOLE_STREAM, ConnectorId, StreamKey
-from wellhead.registry import generations, run_state, runs
+from wellhead.registry import generations, run_state, runs, segments
 from wellhead.registry.database import Transaction
 
 NOT_HEEDED = Code("WH-RUN-085", "A state was to be set that the next run would not go on from.")
@@ -42,7 +42,10 @@ def replace(tx: Transaction, stream: StreamKey, *, state: bytes, state_version: 
 def reset(tx: Transaction, stream: StreamKey) -> int:
     """Forget what was read of a stream, so that its next run begins a new generation; return how many units it had."""
     units = run_state.reset(tx, stream)
-    generations.abandon(tx, stream)
+    abandoned = generations.abandon(tx, stream)
+    if abandoned is not None:
+        # Its files go with the connection's next claim: none of them may be published before.
+        segments.discard(tx, stream, abandoned)
     return units
 
 

@@ -9,6 +9,7 @@ adds later to a generation that is swapped.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -136,6 +137,22 @@ def current(tx: Transaction, stream: StreamKey) -> Generation | None:
 def all_of(tx: Transaction, stream: StreamKey) -> list[Generation]:
     """Return every generation of a stream, oldest first."""
     return [_generation(row) for row in tx.execute(sa.select(table).where(_of(stream)).order_by(table.c.number))]
+
+
+def streams(tx: Transaction, connection: ConnectionKey) -> list[StreamKey]:
+    """Return the streams of a connection of which a generation was ever begun."""
+    names = tx.execute(sa.select(table.c.stream).where(belongs_to(table, connection)).distinct().order_by("stream"))
+    return [StreamKey(connection, StreamName(name)) for name in names.scalars()]
+
+
+def abandoned(tx: Transaction, stream: StreamKey, numbers: Collection[int]) -> list[int]:
+    """Return which of these generations were given up."""
+    found = tx.execute(
+        sa.select(table.c.number)
+        .where(_of(stream), table.c.number.in_(list(numbers)), table.c.status == "abandoned")
+        .order_by(table.c.number)
+    )
+    return list(found.scalars())
 
 
 def to_swap(tx: Transaction, connection: ConnectionKey) -> list[Generation]:

@@ -115,6 +115,10 @@ class Sink(Protocol):
         """
         ...
 
+    def staged_generations(self, stream: StreamKey) -> list[int]:
+        """Return the numbers of the generations that have published files and never were the table."""
+        ...
+
     def discard_generation(self, stream: StreamKey, generation: int) -> None:
         """Remove what was staged of a generation that was given up."""
         ...

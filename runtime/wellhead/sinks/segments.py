@@ -326,6 +326,11 @@ class Folder(ABC):
             self._prune(staged.parent, keep)
         return is_due
 
+    def staged_generations(self, stream: StreamKey) -> list[int]:
+        """See `base.Sink`."""
+        folders = self._staging_of(stream).glob("g*")
+        return sorted(int(folder.name[1:]) for folder in folders if folder.name[1:].isdecimal())
+
     def discard_generation(self, stream: StreamKey, generation: int) -> None:
         """See `base.Sink`; leaves alone what is the table already."""
         with self._publisher(stream):

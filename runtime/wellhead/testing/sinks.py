@@ -267,7 +267,9 @@ class SinkSuite:
         sink.swap(STREAM, 1, keep=1)
         sink.publish(stage(sink, key(2, generation=2, write="replace"), [2]))
         stage(sink, key(3, generation=2, write="replace"), [3])
+        assert sink.staged_generations(STREAM) == [2]
         sink.discard_generation(STREAM, 2)
+        assert sink.staged_generations(STREAM) == []
         sink.discard_generation(STREAM, 1)
         assert self.staged_files(path) == []
         assert self.visible(sink, path) == [1]

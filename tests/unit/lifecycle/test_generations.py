@@ -18,7 +18,7 @@ from wellhead.lifecycle import commit, recover, stream
 from wellhead.lifecycle import state as states
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.report import Report, Status
-from wellhead.registry import connections, generations, run_state, tables
+from wellhead.registry import connections, generations, run_state, segments, tables
 from wellhead.registry.database import FENCED
 from wellhead.registry.run_state import MOVED_ON
 from wellhead.sinks.parquet import Parquet
@@ -351,3 +351,56 @@ def test_an_incremental_stream_whose_config_alone_changed_goes_on_from_its_state
     world.run(world.connect(INCREMENTAL, config={"rows": 30}))
     assert world.run(world.connect(INCREMENTAL, config={**FORTY, "seed": 7})).streams[0].rows == 10
     assert world.ids() == list(range(40))
+
+
+# ----- what is left of one that was given up
+
+
+def _staged(world: World) -> list[str]:
+    """Return the names of what lies beside the table on its way there, but for the lock."""
+    folder = world.folder / "bronze.staging" / "default" / "default" / "flights" / "rows"
+    return sorted(path.name for path in folder.iterdir() if path.name != "publish.lock")
+
+
+def test_the_files_of_a_generation_that_was_reset_go_with_the_next_run(world: World) -> None:
+    file = _half_done(world, STREAM)
+    assert _staged(world) == ["g1"]
+    with world.database.transaction() as tx:
+        states.reset(tx, world.key())
+        assert segments.of_generation(tx, world.key(), 1) == []
+    for _ in range(2):
+        assert world.run(file).exit_code == 0
+    assert _staged(world) == ["old-3"]
+    assert world.ids() == list(range(40))
+
+
+def test_a_reset_publishes_nothing_that_was_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Parquet, "publish", _full)
+        _half_done(world, STREAM)
+    assert world.unpublished() == 1
+    with world.database.transaction() as tx:
+        states.reset(tx, world.key())
+    assert world.unpublished() == 0
+    assert world.run(world.connect(STREAM, config=FORTY, **ELSEWHERE)).exit_code == 0
+    assert _ids_in(world, ELSEWHERE) == list(range(40))
+
+
+def test_files_that_a_crash_left_of_a_generation_go_with_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _half_done(world, STREAM)
+    with monkeypatch.context() as patch:
+        patch.setattr(Parquet, "discard_generation", _full)
+        assert world.run(world.connect(STREAM, config={"rows": 30})).exit_code == 75
+    assert _staged(world) == ["g1"]
+    assert world.run(world.connect(STREAM, config={"rows": 30})).exit_code == 0
+    assert _staged(world) == []
+    assert world.ids() == list(range(30))
+
+
+def test_files_of_a_generation_that_goes_on_stay(world: World) -> None:
+    file = _half_done(world, STREAM)
+    assert world.run(file).streams[0].rows == 20
+    assert world.ids() == list(range(40))
+    assert world.generations() == [(1, "swapped", "replace")]
