@@ -206,6 +206,11 @@ class Database:
             )
         return found
 
+    @property
+    def where(self) -> str:
+        """Return the database's address, without a password."""
+        return _shown(self._engine.url)
+
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
         self._engine.dispose()
@@ -225,18 +230,26 @@ class Database:
             yield connection
 
 
+#: What to do with a password that would have to be written into the address.
+_ELSEWHERE = "keep a password in registry.password_file, or write its `@`, `:`, `/` and `%` as %40, %3A, %2F and %25"
+
+
 def _parse(url: str) -> URL:
+    # Never the text itself, nor the library's words about it: a part of it may be a password.
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         backend = ""
     if backend not in ("sqlite", "postgresql"):
         raise ConfigurationError(
             "registry.url is not the address of a supported database",
             code=BAD_URL,
-            hint="write sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE",
-        )
+            hint=f"write sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE; {_ELSEWHERE}",
+        ) from None
+    # A password ends at its first `@`: of one that has another, the rest would be called host, database or option.
+    if backend == "postgresql" and url.count("@") > 1:
+        raise ConfigurationError("registry.url has more than one `@`", code=BAD_URL, hint=_ELSEWHERE)
     return parsed.set(drivername="sqlite+pysqlite" if backend == "sqlite" else "postgresql+psycopg")
 
 
@@ -319,12 +332,17 @@ def _roll_back(connection: Connection) -> None:
         connection.invalidate()
 
 
+def _shown(url: URL) -> str:
+    """Return the address for people: without a password, also one among the options."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _says_no_table(failure: exc.DBAPIError) -> bool:
     return getattr(failure.orig, "sqlstate", None) == "42P01" or "no such table" in str(failure.orig)
 
 
 def _unreachable(url: URL, failure: exc.DBAPIError) -> WellheadError:
-    shown = url.render_as_string(hide_password=True)
+    shown = _shown(url)
     reason = str(failure.orig).strip().splitlines()[0]
     if _sqlite_name(failure) in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
         return _damaged(failure)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from alembic.migration import MigrationContext
 from wellhead.errors import ConfigurationError, FatalError, TransientError
 from wellhead.ids import ConnectorId
 from wellhead.registry import catalog_events, connections
-from wellhead.registry.database import HEAD, Database
+from wellhead.registry.database import BAD_URL, HEAD, Database
 from wellhead.registry.migrations import upgrade
 from wellhead.registry.tables import metadata
 
@@ -32,6 +33,34 @@ CONNECTOR = ConnectorId("wellhead/postgres")
 class Server(Protocol):
     def psql(self, sql: str, *, database: str = ..., options: tuple[str, ...] = ...) -> str: ...
     def url(self, database: str = ..., *, user: str = ...) -> str: ...
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:pa@Secret:tail@127.0.0.1:1/x",
+        "postgresql://u:pa@Secret@127.0.0.1:1/x",
+        "postgresql://u:pa@Secret/tail@127.0.0.1:1/x",
+        "postgresql://u:pa@Secret?tail@127.0.0.1:1/x",
+        "postgresql://u@host:Secret/x",
+        "postgresql://u:Secret@[::1/x",
+        "mysql://u:Secret@host/x",
+    ],
+)
+def test_an_address_that_cannot_be_taken_apart_is_refused_and_not_told(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Database.open(url)
+    assert caught.value.code == BAD_URL
+    told = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint)
+    assert "Secret" not in told
+    assert "tail" not in told
+    assert "registry.password_file" in (caught.value.hint or "")
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    with pytest.raises(TransientError, match=r"u:\*\*\*@127.0.0.1:1/x") as caught:
+        Database.open("postgresql://u:Secret@127.0.0.1:1/x?password=Secret")
+    assert "Secret" not in caught.value.message
 
 
 def test_the_known_head_is_the_newest_migration() -> None:
