@@ -191,7 +191,8 @@ class App:
         """Read the policies of this project."""
         from wellhead.catalog import policy
 
-        return policy.load(self.settings.path(self.settings.policies))
+        folder = self.settings.path(self.settings.policies)
+        return policy.load(folder, may_lack=self.settings.is_default("policies"))
 
     @cached_property
     def trust(self) -> Trust:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +16,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from wellhead import documents
+from wellhead import documents, replacement
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.ids import ConnectionKey
 from wellhead.settings import Settings, substitute
 
 UNKNOWN = Code("WH-CFG-010", "There is no connection of that name.")
 MISNAMED = Code("WH-CFG-011", "A connection's file is named differently from the connection.")
+UNWRITABLE = Code("WH-CFG-012", "A connection's file cannot be written.")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+#: What a channel may be called; one of another name would be on offer to nobody.
+CHANNEL = r"[a-z][a-z0-9-]*"
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "is_null")
 FilterValue = bool | int | float | str
 
@@ -90,7 +92,7 @@ class Connection(BaseModel):
     project: str | None = Field(None, description="Default from wellhead.yaml.")
     connector: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="namespace/name.")
     version: str = Field("*", description="Exact version or range: ^1, ~1.2, >=1.0 <2.")
-    channel: str = Field("stable", pattern=r"^[a-z][a-z0-9-]*$", description="Channel within which the range is met.")
+    channel: str = Field("stable", pattern=rf"^{CHANNEL}$", description="Channel within which the range is met.")
     auto_update: Literal["none", "patch", "minor"] = Field(
         "minor", description="How far the version moves by itself within range and channel; a major one never does."
     )
@@ -131,9 +133,9 @@ def key_of(settings: Settings, name: str) -> ConnectionKey:
     A connection whose file is gone still has runs, states and segments to look at.
 
     Raises:
-        ConfigurationError: it has a file, and that is wrong.
+        ConfigurationError: it has a file, and that is wrong, or the folder cannot be read (WH-DOC-…).
     """
-    if path_of(settings, name).is_file():
+    if _file_of(settings, name) is not None:
         return load(settings, name, os.environ).key
     return ConnectionKey(settings.tenant, settings.project, name)
 
@@ -143,21 +145,40 @@ def path_of(settings: Settings, name: str) -> Path:
     return settings.path(settings.connections) / f"{name}.yaml"
 
 
+def _file_of(settings: Settings, name: str) -> Path | None:
+    """Return the file of the connection called ``name``; None where the folder, which can be read, has none."""
+    file = path_of(settings, name)
+    try:
+        if NAME.fullmatch(name) is not None and file.is_file():
+            return file
+    except OSError:
+        # Asking for the folder's files says what is wrong with it; what it does list cannot be looked at alone.
+        if file in _files(settings):
+            return file
+    # A folder that cannot be read does not say that there is no such file.
+    _files(settings)
+    return None
+
+
+def _files(settings: Settings, *, must_be_there: bool = False) -> list[Path]:
+    may_lack = settings.is_default("connections") and not must_be_there
+    return documents.listed(settings.path(settings.connections), may_lack=may_lack)
+
+
 def load(settings: Settings, name: str, environment: Mapping[str, str]) -> ConnectionFile:
     """Read one connection by name.
 
     Raises:
         ConfigurationError: there is none (WH-CFG-010), or its file is wrong.
     """
-    file = path_of(settings, name)
-    if NAME.fullmatch(name) is None or not file.is_file():
-        folder = settings.path(settings.connections)
-        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml"))) or "none"
+    file = _file_of(settings, name)
+    if file is None:
+        known = ", ".join(found.stem for found in _files(settings)) or "none"
         raise ConfigurationError(
-            f"there is no connection {name!r} in {folder}",
+            f"there is no connection {name!r} in {settings.path(settings.connections)}",
             code=UNKNOWN,
             hint=f"known connections: {known}; `wellhead connection add` makes a new one",
-            place=Place(str(file)),
+            place=Place(str(path_of(settings, name))),
         )
     document = documents.read(file)
     data = substitute(document.data or {}, environment, document)
@@ -174,14 +195,35 @@ def load(settings: Settings, name: str, environment: Mapping[str, str]) -> Conne
 
 
 def replace(file: Path, text: str) -> None:
-    """Give a connection's file other words, under its own mode; whoever reads meanwhile reads the old ones or all."""
-    changed = file.with_suffix(".yaml.new")
-    changed.write_text(text, encoding="utf-8")
-    shutil.copymode(file, changed)
-    changed.replace(file)
+    """Give a connection's file other words, as `replacement.write` does.
+
+    Raises:
+        ConfigurationError: it cannot be written (WH-CFG-012); it is as it was.
+    """
+    try:
+        replacement.write(file, text.encode())
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write {file}: {exc.strerror}",
+            code=UNWRITABLE,
+            hint="check that its folder is there and may be written",
+            place=Place(str(file)),
+        ) from exc
 
 
-def load_all(settings: Settings, environment: Mapping[str, str]) -> list[ConnectionFile]:
-    """Read every connection of the project, by name; the first wrong file raises."""
-    folder = settings.path(settings.connections)
-    return [load(settings, file.stem, environment) for file in sorted(folder.glob("*.yaml"))]
+def load_all(
+    settings: Settings, environment: Mapping[str, str], *, must_be_there: bool = False
+) -> list[ConnectionFile]:
+    """Read every connection of the project, by name; the first wrong file raises.
+
+    Args:
+        settings: say where the folder is.
+        environment: what ``${VAR}`` stands for.
+        must_be_there: the folder may not be missing, also where nobody named it: for what is deleted, moved or written
+            over because of what no connection asks for.
+
+    Raises:
+        ConfigurationError: a file is wrong, or the folder is missing or cannot be read (WH-DOC-…). A new project need
+            not have the folder that nobody named.
+    """
+    return [load(settings, file.stem, environment) for file in _files(settings, must_be_there=must_be_there)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -232,6 +233,10 @@ class Settings(Section):
         """Return ``relative`` as seen from the project's folder."""
         return relative if relative.is_absolute() else self.root / relative
 
+    def is_default(self, name: str) -> bool:
+        """Say whether nobody has set ``name``: what a default names need not be there, what a person names must."""
+        return name not in self.model_fields_set
+
 
 def find(start: Path) -> Path:
     """Return the wellhead.yaml of ``start`` or of the nearest folder above it.
@@ -258,12 +263,15 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """
     document = documents.read(file)
     data = substitute(document.data or {}, environment, document)
+    said: dict[tuple[str | int, ...], str] = {}
     for name, text in environment.items():
         if name.startswith("WELLHEAD__"):
-            _lay_over(data, name.removeprefix("WELLHEAD__").lower().split("__"), text)
+            for path in _lay_over(data, name.removeprefix("WELLHEAD__").lower().split("__"), text):
+                said[path] = name
     if isinstance(data, dict):
         data["root"] = file.resolve().parent
-    return documents.validate(Settings, document, data)
+    # Who mends wellhead.yaml because a variable is wrong looks for a mistake where there is none.
+    return documents.validate(Settings, replace(document, variables=said), data)
 
 
 def substitute(
@@ -299,10 +307,14 @@ def substitute(
             return data
 
 
-def _lay_over(data: Any, keys: list[str], text: str) -> None:
-    for key in keys[:-1]:
+def _lay_over(data: Any, keys: list[str], text: str) -> Iterator[tuple[str, ...]]:
+    """Put a variable's text where its name says, and yield the paths that were not there before or are its own."""
+    for depth, key in enumerate(keys[:-1], 1):
         if not isinstance(data, dict):
             return
+        if key not in data:
+            yield tuple(keys[:depth])
         data = data.setdefault(key, {})
     if isinstance(data, dict):
         data[keys[-1]] = text
+        yield tuple(keys)

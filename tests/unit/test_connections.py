@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wellhead import connections
-from wellhead.errors import ConfigurationError
+from wellhead import connections, documents
+from wellhead.errors import Code, ConfigurationError
 from wellhead.settings import Settings
 
 STREAM = {"name": "rows"}
@@ -77,3 +79,63 @@ def test_filters_that_can_be_meant_are_taken(tmp_path: Path) -> None:
 
 def test_all_connections_are_read_by_name(tmp_path: Path) -> None:
     assert [file.connection.name for file in connections.load_all(write(tmp_path), {})] == ["flights"]
+
+
+def _refused(settings: Settings, code: Code) -> None:
+    """Require that nobody who asks for connections there is told that there are none."""
+    for ask in (
+        lambda: connections.load_all(settings, {}),
+        lambda: connections.load(settings, "flights", {}),
+        lambda: connections.key_of(settings, "flights"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            ask()
+        assert caught.value.code == code
+
+
+def test_connections_that_cannot_be_read_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = write(tmp_path)
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "connections")
+
+    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(Path, "is_file", denied)
+    _refused(settings, documents.UNREADABLE)
+
+
+def test_a_folder_that_can_be_listed_and_not_looked_into_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = write(tmp_path)
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "connections")
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(ConfigurationError, match=r"flights\.yaml: Permission denied"):
+        connections.load(settings, "flights", {})
+
+
+def test_a_folder_that_was_named_and_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    _refused(write(tmp_path).model_copy(update={"connections": Path("elsewhere")}), documents.NO_FOLDER)
+    _refused(write(tmp_path).model_copy(update={"connections": Path("connections/flights.yaml")}), documents.UNREADABLE)
+
+
+def test_a_new_project_has_no_connections_except_for_who_deletes_by_them(tmp_path: Path) -> None:
+    settings = Settings(root=tmp_path, tenant="t", project="p")
+    assert connections.load_all(settings, {}) == []
+    assert str(connections.key_of(settings, "gone")) == "t/p/gone"
+    with pytest.raises(ConfigurationError) as caught:
+        connections.load_all(settings, {}, must_be_there=True)
+    assert caught.value.code == documents.NO_FOLDER
+
+
+def test_a_connection_under_a_name_that_is_not_read_is_refused(tmp_path: Path) -> None:
+    settings = write(tmp_path)
+    (tmp_path / "connections" / "other.yml").touch()
+    with pytest.raises(ConfigurationError, match=r"other\.yml") as caught:
+        connections.load_all(settings, {})
+    assert caught.value.code == documents.MISNAMED
+    assert connections.load(settings, "flights", {}).connection.name == "flights"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from wellhead import documents
 from wellhead.errors import ConfigurationError
@@ -46,6 +47,69 @@ def test_aliases_that_multiply_are_refused() -> None:
     assert caught.value.code == documents.TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (b"&x\na: 1\nb: *x\n", "f.yaml:3 (b)"),
+        (b"&x [1, *x]\n", "f.yaml:1 (1)"),
+        (b"&x {c: {d: [*x]}}\n", "f.yaml:1 (c.d.0)"),
+        (b"&x !own {c: *x}\n", "f.yaml:1 (c)"),
+    ],
+)
+def test_an_alias_of_what_it_stands_in_is_refused_with_its_place(text: bytes, where: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.parse(text, "f.yaml")
+    assert (caught.value.code, str(caught.value.place)) == (documents.TOO_DEEP, where)
+
+
+def test_an_alias_beside_what_it_stands_for_is_taken() -> None:
+    assert documents.parse(b"a: &x {b: 1}\nc: [*x, *x]\n", "f.yaml").data["c"] == [{"b": 1}, {"b": 1}]
+
+
+@pytest.mark.parametrize("depth", [documents.MAX_DEPTH + 1, 700], ids=["ours", "the parser's"])
+def test_values_that_nest_too_deeply_are_refused_and_the_deepest_allowed_are_not(depth: int) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.parse(b"[" * depth + b"]" * depth, "f.yaml")
+    assert caught.value.code == documents.TOO_DEEP
+    deepest = documents.MAX_DEPTH
+    assert documents.parse(b"[" * deepest + b"]" * deepest, "f.yaml").data != []
+
+
+def test_no_more_is_read_of_a_file_than_tells_that_it_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f.yaml").write_bytes(b"#" * 2000)
+    monkeypatch.setattr(documents, "MAX_BYTES", 1000)
+    asked: list[int] = []
+    monkeypatch.setattr(documents, "parse", lambda content, file: asked.append(len(content)))
+    documents.read(tmp_path / "f.yaml")
+    assert asked == [1001]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = {"device": Path("/dev/zero"), "pipe": tmp_path / "pipe", "folder": tmp_path}[kind]
+    with pytest.raises(ConfigurationError) as caught:
+        documents.read(path)
+    assert caught.value.code == documents.UNREADABLE
+
+
+def test_a_folder_that_may_lack_holds_nothing_unless_a_link_leads_there(tmp_path: Path) -> None:
+    assert documents.listed(tmp_path / "gone" / "below", may_lack=True) == []
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for folder in (tmp_path / "link", tmp_path / "link" / "below"):
+        with pytest.raises(ConfigurationError) as caught:
+            documents.listed(folder, may_lack=True)
+        assert caught.value.code == documents.NO_FOLDER
+
+
+def test_the_documents_of_a_folder_are_listed_by_name(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yaml", "c.yaml.example", "README.md"):
+        (tmp_path / name).touch()
+    assert [file.name for file in documents.listed(tmp_path)] == ["a.yaml", "b.yaml"]
+
+
 def test_a_file_that_is_too_large_or_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         documents.parse(b"x" * (documents.MAX_BYTES + 1), "f.yaml")
@@ -82,6 +146,7 @@ class Shelf(BaseModel, extra="forbid"):
 
     things: tuple[Thing, ...] = ()
     best: Thing | None = None
+    needed: tuple[Thing, ...] = Field((), min_length=1)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +161,16 @@ def test_an_unknown_key_is_told_the_nearest_of_its_own_place(text: bytes, said: 
     with pytest.raises(ConfigurationError) as caught:
         documents.validate(Shelf, documents.parse(text, "f.yaml"))
     assert caught.value.message == f"f.yaml is not a valid Shelf: {said}"
+
+
+def test_a_wrong_item_is_not_told_again_as_a_list_that_is_too_short() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        documents.validate(Shelf, documents.parse(b"needed: [{cuont: 1, count: 1}]\n", "f.yaml"))
+    assert [detail.split(": ", 1)[1] for detail in caught.value.details] == [
+        "needed.0.cuont is not a known key; did you mean 'count'?"
+    ]
+
+
+def test_a_list_that_is_too_short_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="needed: tuple should have at least 1 item"):
+        documents.validate(Shelf, documents.parse(b"needed: []\n", "f.yaml"))

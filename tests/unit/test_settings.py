@@ -54,6 +54,41 @@ def test_an_unknown_setting_of_the_environment_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "variable", "value", "field"),
+    [
+        ("environment: production\n", "WELLHEAD__ENVIRONMENT", "prod", "environment"),
+        ("", "WELLHEAD__LEASE__TTL_S", "soon", "lease.ttl_s"),
+        ("lease: {ttl_s: 10}\n", "WELLHEAD__LEASE__TTL_S", "0", "lease.ttl_s"),
+        ("", "WELLHEAD__VAULT__NAMESPACE", "n", "vault.address"),
+        ("", "WELLHEAD__", "n", "None"),
+    ],
+)
+def test_what_a_variable_says_wrong_is_not_blamed_on_the_file(
+    tmp_path: Path, text: str, variable: str, value: str, field: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"the environment is not .*: the variable {variable}: ") as caught:
+        load(tmp_path, text, {variable: value})
+    assert caught.value.place is not None
+    assert (caught.value.place.file, caught.value.place.line, str(caught.value.place.field)) == (None, None, field)
+    assert "wellhead.yaml" not in caught.value.message
+
+
+def test_mistakes_of_file_and_environment_are_told_each_with_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="2 mistakes") as caught:
+        load(tmp_path, "tennant: x\n", {"WELLHEAD__ENVIRONMENT": "prod"})
+    assert sorted(detail.partition(": ")[0].rpartition("/")[2] for detail in caught.value.details) == [
+        "environment",
+        "wellhead.yaml:1 (tennant)",
+    ]
+
+
+def test_a_folder_is_named_by_file_or_environment_or_is_the_default(tmp_path: Path) -> None:
+    assert load(tmp_path, "").is_default("policies")
+    assert not load(tmp_path, "policies: manifests/policies\n").is_default("policies")
+    assert not load(tmp_path, "", {"WELLHEAD__POLICIES": "p"}).is_default("policies")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "store: {registry: 'https://r.example', username: u}",

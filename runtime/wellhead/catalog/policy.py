@@ -145,14 +145,20 @@ class Outcome:
     failed: str
 
 
-def load(folder: Path) -> tuple[Policy, ...]:
-    """Read the policies of a folder, by name; no folder holds none.
+def load(folder: Path, *, may_lack: bool = False) -> tuple[Policy, ...]:
+    """Read the policies of a folder, by name.
+
+    Args:
+        folder: where they are.
+        may_lack: a folder that is not there holds none.
 
     Raises:
-        ConfigurationError: a file is no policy (WH-DOC-…), its rule cannot be used (WH-POL-001), or it has another name
-            than its policy (WH-POL-002).
+        ConfigurationError: the folder cannot be read or a file is no policy (WH-DOC-…), its rule cannot be used
+            (WH-POL-001), or it has another name than its policy (WH-POL-002).
     """
-    return tuple(_policy(file) for file in sorted(folder.glob("*.yaml")) if not file.name.endswith(_TEST))
+    # Invariant 16: a folder that cannot be read may hold what denies.
+    files = documents.listed(folder, may_lack=may_lack)
+    return tuple(_policy(file) for file in files if not file.name.endswith(_TEST))
 
 
 def _policy(file: Path) -> Policy:
@@ -204,7 +210,8 @@ def test(folder: Path) -> tuple[Outcome, ...]:
         ConfigurationError: like `load`, or cases are there for a policy that is not (WH-POL-003).
     """
     policies = {policy.name: policy for policy in load(folder)}
-    return tuple(outcome for file in sorted(folder.glob(f"*{_TEST}")) for outcome in _try(file, policies))
+    cases = (file for file in documents.listed(folder) if file.name.endswith(_TEST))
+    return tuple(outcome for file in cases for outcome in _try(file, policies))
 
 
 def _try(file: Path, policies: Mapping[str, Policy]) -> Iterator[Outcome]:

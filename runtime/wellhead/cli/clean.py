@@ -14,6 +14,7 @@ from wellhead.errors import Code, ConfigurationError, counted
 
 if TYPE_CHECKING:
     from wellhead.app import App
+    from wellhead.connections import ConnectionFile
     from wellhead.engine.reaper import Reaped
 
 STILL_RUNNING = Code("WH-CLI-060", "Something runs that cleaning would end.")
@@ -40,12 +41,15 @@ def clean(
     has the same release, its next run loads it from its own store.
     """
     from wellhead import app as services
+    from wellhead import connections
     from wellhead.engine import folders, reaper
     from wellhead.ids import RunId
     from wellhead.lifecycle import scratch
     from wellhead.registry import revocations, runs
 
     with services.opened(config) as host:
+        # Read before anything is removed: a folder that is missing must not count as connections that need nothing.
+        files = connections.load_all(host.settings, os.environ, must_be_there=True) if images else []
         with host.database.read() as tx:
             known = {run.run_id: run for run in runs.latest(tx, limit=1_000_000)}
             pending = revocations.all_of(tx)
@@ -74,7 +78,7 @@ def clean(
         swept = tuple(str(path) for path in scratch.sweep(host.host().scratch))
         reaped = replace(reaped, folders=reaped.folders + swept)
         if images:
-            removed = _unneeded_images(host)
+            removed = _unneeded_images(host, files)
             reaped = replace(reaped, images=reaped.images + removed.images, left=reaped.left + removed.left)
         for item in pending:
             host.secrets.revoke_accessor(item.accessor)
@@ -103,11 +107,10 @@ def clean(
         raise error
 
 
-def _unneeded_images(host: App) -> Reaped:
-    from wellhead import connections
+def _unneeded_images(host: App, files: list[ConnectionFile]) -> Reaped:
     from wellhead.engine import reaper
     from wellhead.lifecycle import collect
 
     services = host.host()
-    here = collect.project(services, connections.load_all(host.settings, os.environ))
+    here = collect.project(services, files)
     return reaper.remove_images(host.engine, collect.unneeded_images(services, here))

@@ -62,7 +62,7 @@ def gc(
                 hint="add --from-registry if all projects that use it share this database; --dry-run changes nothing",
             )
         host = app.host()
-        here = collect.project(host, connections.load_all(app.settings, os.environ))
+        here = collect.project(host, connections.load_all(app.settings, os.environ, must_be_there=True))
         if dry_run:
             judged = collect.survey(host, here, limits)
             done = collect.Done(

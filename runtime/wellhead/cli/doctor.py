@@ -83,7 +83,7 @@ def _gateway(host: App) -> Finding:
 
 
 def _registry(host: App) -> Finding:
-    return Finding("registry", True, f"{host.settings.registry.url} at migration {host.database.revision()}")
+    return Finding("registry", True, f"{host.database.where} at migration {host.database.revision()}")
 
 
 def _store(host: App) -> Finding:
@@ -111,6 +111,11 @@ def _store(host: App) -> Finding:
 def _trust(host: App) -> Finding:
     namespaces = ", ".join(sorted(host.trust.rules)) or "none"
     return Finding("trust", True, f"keys are trusted for the namespaces: {namespaces}")
+
+
+def _policies(host: App) -> Finding:
+    folder = host.settings.path(host.settings.policies)
+    return Finding("policies", True, f"{len(host.policies)} in {folder} are asked before a connection runs")
 
 
 def _secrets(host: App) -> Finding:
@@ -142,6 +147,7 @@ _CHECKS: tuple[tuple[str, Callable[[App], Finding]], ...] = (
     ("registry", _registry),
     ("store", _store),
     ("trust", _trust),
+    ("policies", _policies),
     ("secrets", _secrets),
     ("disk", _disk),
 )

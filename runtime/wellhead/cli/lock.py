@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
+from wellhead.errors import ConfigurationError
 
 
 def lock(
@@ -28,6 +30,9 @@ def lock(
     with services.opened(config) as app:
         file = app.settings.path(lifecycle.FILE)
         files = connections.load_all(app.settings, os.environ)
+        if not files and _names_connections(file):
+            # That a folder is missing does not say that its connections are none any more.
+            files = connections.load_all(app.settings, os.environ, must_be_there=True)
         found = (lifecycle.check if check else lifecycle.write)(app.host(), files, file)
     if as_json:
         output.print_json(found.model_dump(mode="json"))
@@ -35,3 +40,13 @@ def lock(
     releases = sum(map(len, found.connectors.values()))
     told = f"{counted(len(found.connections), 'connection')}, {counted(releases, 'release')}"
     output.console().print(f"{lifecycle.FILE}: {told}{', all as locked' if check else ''}", markup=False)
+
+
+def _names_connections(file: Path) -> bool:
+    from wellhead.catalog import lock as locks
+
+    try:
+        return file.exists() and bool(locks.read(file).connections)
+    except ConfigurationError:
+        # What cannot be read may name some.
+        return True

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wellhead import documents
 from wellhead.catalog import policy
 from wellhead.catalog.policy import MAX_ENTRIES, Policy
 from wellhead.cli import init
-from wellhead.errors import ConfigurationError
+from wellhead.errors import Code, ConfigurationError
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "manifests" / "policies"
@@ -96,6 +100,44 @@ def test_a_rule_that_cannot_be_evaluated_denies_whatever_its_effect(rule: str, e
     assert found.message.startswith("its rule cannot be evaluated")
 
 
+@pytest.mark.parametrize("read", [policy.load, policy.test])
+def test_policies_that_cannot_be_read_are_not_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    written(tmp_path)
+
+    def denied(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(ConfigurationError, match="Permission denied") as caught:
+        read(tmp_path)
+    assert caught.value.code == documents.UNREADABLE
+
+
+@pytest.mark.parametrize("read", [policy.load, policy.test])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("some.yaml", documents.UNREADABLE), ("some.yaml/below", documents.UNREADABLE), ("gone", documents.NO_FOLDER)],
+)
+def test_what_is_no_folder_holds_no_policies_that_allow(
+    tmp_path: Path, read: Callable[[Path], object], path: str, code: Code
+) -> None:
+    written(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path / path)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["other.yml", "other.test.yml", "OTHER.YAML"])
+def test_a_policy_under_a_name_that_is_not_read_is_refused_with_the_right_one(tmp_path: Path, name: str) -> None:
+    written(tmp_path).with_name(name).touch()
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        policy.load(tmp_path)
+    assert caught.value.code == documents.MISNAMED
+    assert f"rename it to {name.rpartition('.')[0]}.yaml" in (caught.value.hint or "")
+
+
 def test_policies_are_asked_at_their_moments_alone() -> None:
     policies = [made("true", "warn", "onboarding"), made("true", "deny", "run")]
     assert [one.effect for one in policy.judge(policies, ("run",), FACTS)] == ["deny"]
@@ -177,7 +219,8 @@ def test_cases_without_their_policy_are_refused(tmp_path: Path) -> None:
 def test_no_folder_holds_no_policies_and_loads_no_library(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from wellhead.catalog import policy\n"
-        f"assert policy.load(Path({str(tmp_path / 'none')!r})) == () and policy.judge((), ('run',), {{}}) == ()\n"
+        f"assert policy.load(Path({str(tmp_path / 'none')!r}), may_lack=True) == ()\n"
+        "assert policy.judge((), ('run',), {}) == ()\n"
         "assert 'cel' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
