@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,6 +90,7 @@ def promote(
     from wellhead.ids import ConnectorId
     from wellhead.lifecycle import rollout
 
+    options.new_channel(channel)
     plan = _rollout(percent, step, options.seconds(every), guard or [])
     with services.opened(config) as host:
         order = rollout.Order(ConnectorId(connector), version, channel, output.who(), reason, plan)
@@ -136,12 +138,15 @@ def _guard(said: list[str]) -> Guard:
         try:
             number = float(value)
         except ValueError:
-            number = -1.0
-        if name not in names or number < 0 or (name == "min_runs" and not number.is_integer()):
+            number = math.nan
+        # NaN keeps no bound, and a share above 1 is none: with either nothing would ever be halted.
+        is_meant = 0 <= number < math.inf and number.is_integer() if name == "min_runs" else 0 <= number <= 1
+        if name not in names or not is_meant:
             raise UsageError(
                 f"--guard {item!r} cannot be understood",
                 code=BAD_GUARD,
-                hint=f"write NAME=VALUE with one of {', '.join(sorted(names))}, such as failures=0.05",
+                hint="write failures, dead_letters or zero_rows with a share from 0 to 1, such as failures=0.05, or "
+                "min_runs with a whole number",
             )
         values: dict[str, Any] = {name: int(number) if name == "min_runs" else number}
         guard = replace(guard, **values)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wellhead.cli import output
+from wellhead.cli import options, output
 from wellhead.cli.build import Folder, Platforms, Sdk, split
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError, counted
@@ -50,6 +50,7 @@ def publish(
     from wellhead import app as services
     from wellhead.images import build
 
+    options.new_channel(channel)
     with services.opened(config) as host, ExitStack() as scope:
         inputs = host.image_inputs(sdk, platforms=split(platform))
         if image is None:

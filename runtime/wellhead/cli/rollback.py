@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wellhead.cli import output
+from wellhead.cli import options, output
 from wellhead.cli.options import Config, Connection, Json
 from wellhead.errors import counted
 
@@ -69,7 +69,7 @@ def tenants(
     from wellhead.lifecycle import rollback
 
     with services.opened(config) as host:
-        files = connections.load_all(host.settings, os.environ)
+        files = connections.load_all(host.settings, os.environ, must_be_there=True)
         order = _order(reason, to, until, state)
         _tell(rollback.tenant(host.host(), tenant, ConnectorId(connector), files, order), as_json=as_json)
 
@@ -91,7 +91,7 @@ def channels(
     from wellhead.lifecycle import rollback
 
     with services.opened(config) as host:
-        files = connections.load_all(host.settings, os.environ)
+        files = connections.load_all(host.settings, os.environ, must_be_there=True)
         order = _order(reason, to, None, state)
         backs = rollback.channel(host.host(), ConnectorId(connector), channel, files, order)
         _tell(backs, as_json=as_json, held=False)
@@ -114,7 +114,7 @@ def every(
     from wellhead.lifecycle import rollback
 
     with services.opened(config) as host:
-        files = connections.load_all(host.settings, os.environ)
+        files = connections.load_all(host.settings, os.environ, must_be_there=True)
         order = _order(reason, to, until, state)
         _tell(rollback.connector(host.host(), ConnectorId(connector), files, order), as_json=as_json)
 
@@ -122,6 +122,7 @@ def every(
 def _order(reason: str, to: str | None, until: datetime | None, state: Literal["keep", "restore"]) -> rollback.Order:
     from wellhead.lifecycle import rollback
 
+    options.require_said("--to", to)
     ends = None if until is None else until.replace(tzinfo=until.tzinfo or UTC)
     return rollback.Order(output.who(), reason, to, ends, state)
 

@@ -70,10 +70,17 @@ def upgrade(host: Host, file: ConnectionFile, to: str | None, who: str) -> Upgra
         ConfigurationError: its version is pinned or held (WH-CAT-066), or the release is not on offer, not approved or
             cannot be run here (WH-CAT-067); then nothing was changed.
     """
+    name = file.connection.name
+    if to == "":
+        # A variable of a script that was not set: the highest is not what it was to name.
+        raise ConfigurationError(
+            f"{name} cannot be upgraded to a version that is empty",
+            code=NOT_ON_OFFER,
+            hint="name one, or leave --to out to take the highest on offer",
+        )
     with host.database.transaction() as tx:
         onboard(tx, file)
     now = choose(host, file, host.platform)
-    name = file.connection.name
     if now.rule != "channel":
         raise ConfigurationError(
             f"{name} is {'pinned by its file' if now.rule == 'pin' else 'held'}",
@@ -82,7 +89,7 @@ def upgrade(host: Host, file: ConnectionFile, to: str | None, who: str) -> Upgra
         )
     # Without a current release no step is too far.
     free = resolve.resolve(replace(now.request, current=None, objections={}), now.catalog)
-    wanted = to or (None if free.chosen is None else free.chosen.version)
+    wanted = to if to is not None else None if free.chosen is None else free.chosen.version
     why = _why_not(host, file, free, wanted, now.request.current)
     chosen = next((item for item in now.catalog.candidates if item.version == wanted), None)
     if why is not None or chosen is None:
@@ -107,12 +114,14 @@ def _why_not(
 ) -> str | None:
     if wanted is None:
         return None
+    with host.database.read() as tx:
+        release = definitions.find(tx, free.request.connector, wanted)
+        known = connections.get(tx, file.key)
+    if release is None:
+        return "no such release is known"
     if current is not None and resolve.step(current, wanted) == "none":
         return "it runs already" if wanted == current else f"it runs {current}; going back takes `wellhead rollback`"
     reasons = {item.version: item.reason for item in free.rejected}
     if wanted in reasons and not reasons[wanted].endswith(" is higher"):
         return reasons[wanted]
-    with host.database.read() as tx:
-        release = definitions.find(tx, free.request.connector, wanted)
-        known = connections.get(tx, file.key)
-    return "no such release is known" if release is None else objection(host, file, known, release)
+    return objection(host, file, known, release)

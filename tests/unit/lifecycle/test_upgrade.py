@@ -157,6 +157,7 @@ def test_a_step_beyond_auto_update_is_taken_by_hand(world: World) -> None:
     ],
 )
 def test_an_upgrade_that_cannot_be_says_why(world: World, to: str, why: str) -> None:
+    world.publish("0.9.0")
     world.publish("1.1.0", **NEWS)
     world.publish("2.0.0")
     with pytest.raises(ConfigurationError) as caught:
@@ -172,3 +173,20 @@ def test_what_is_held_is_not_upgraded(world: World) -> None:
     with pytest.raises(ConfigurationError) as caught:
         world.upgrade()
     assert caught.value.code.name == "WH-CAT-066"
+
+
+@pytest.mark.parametrize("to", ["9", "latest", "1", "^2", "9.9.9", "1.0"])
+def test_what_is_no_version_is_not_upgraded_to(world: World, to: str) -> None:
+    world.publish("2.0.0")
+    with pytest.raises(ConfigurationError, match="no such release is known") as caught:
+        world.upgrade(to)
+    assert caught.value.code == upgrade.NOT_ON_OFFER
+    assert world.version == "1.0.0"
+
+
+def test_a_version_that_is_empty_does_not_mean_the_highest(world: World) -> None:
+    world.publish("2.0.0")
+    with pytest.raises(ConfigurationError, match="a version that is empty") as caught:
+        world.upgrade("")
+    assert caught.value.code == upgrade.NOT_ON_OFFER
+    assert world.version == "1.0.0"
