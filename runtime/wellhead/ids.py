@@ -18,6 +18,7 @@ Digest = NewType("Digest", str)
 WHOLE_STREAM = UnitKey("all")
 
 _UNIT_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class StreamKey:
 def new_run_id(now: datetime) -> RunId:
     """Make an id that sorts by time: 11 hex digits of milliseconds, then 9 random ones."""
     return RunId(f"{int(now.timestamp() * 1000):011x}{secrets.token_hex(5)[:9]}")
+
+
+def is_run_id(text: str) -> bool:
+    """Say whether a run may have this id, which names files: no run's has a dot or a slash."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def is_unit_key(text: str) -> bool:

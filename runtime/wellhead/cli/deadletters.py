@@ -9,6 +9,9 @@ import typer
 from wellhead.cli import output
 from wellhead.cli.options import Config, Connection, Json
 
+#: The registry counts no further.
+_HIGHEST = 2**63 - 1
+
 app = typer.Typer(no_args_is_help=True, help="Records that were set aside, and why.")
 
 
@@ -59,7 +62,7 @@ def list_letters(
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `deadletters list` prints it.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", max=_HIGHEST, help="As `deadletters list` prints it.")],
     config: Config = None,
     as_json: Json = False,
 ) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import importlib
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from wellhead.cli import output
-from wellhead.errors import Code, UsageError, WellheadError
+from wellhead.errors import Code, ConfigurationError, UsageError, WellheadError
 
 MISCALLED = Code("WH-CLI-102", "The command line names what the program has not, or lacks what it needs.")
+NOT_TEXT = Code("WH-CLI-105", "An argument of the command line is not text.")
+DENIED_HERE = Code("WH-CLI-106", "This machine denies a command a file, a folder or room.")
 
 #: Name → module of `wellhead.cli` and what to take from it: ``app`` for a noun with verbs, else a function. A module is
 #: imported when its command is called, so that ``wellhead --help`` answers at once.
@@ -59,12 +64,15 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the command line apart; what is wrong further on has to know whether ``--json`` stands in it."""
         ctx.obj = "--json" in args
+        ctx.meta[_ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run one command; with ``--json`` an error is a document too, for whoever reads standard output alone."""
         try:
-            return super().invoke(ctx)
+            _require_text(ctx.meta[_ARGUMENTS])
+            with _machine():
+                return super().invoke(ctx)
         except WellheadError as error:
             if ctx.obj:
                 output.print_json(output.failure(error))
@@ -102,6 +110,39 @@ class Commands(TyperGroup):
         """List every command with its sentence, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, _, sentence) in COMMANDS.items()])
+
+
+#: Where the command line's own words are kept while it is carried out.
+_ARGUMENTS = "wellhead.arguments"
+
+#: What the system says where a person has to mend the machine; anything else that it says is a mistake of ours.
+_MENDED_HERE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
+
+
+def _require_text(arguments: Iterable[str]) -> None:
+    """Refuse bytes that are no text: no name in a registry, no document and no terminal could hold them."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise UsageError(f"{shown} is not UTF-8 text", code=NOT_TEXT, hint="write the argument in UTF-8")
+
+
+@contextmanager
+def _machine() -> Iterator[None]:
+    """Tell what the system denies a command in words, wherever it happened to be: a file, a folder, or room for it."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _MENDED_HERE:
+            raise
+        what = f"{exc.filename}: " if isinstance(exc.filename, str) else ""
+        raise ConfigurationError(
+            f"the system refuses it: {what}{exc.strerror}",
+            code=DENIED_HERE,
+            hint="check who may read and write it and the folder it is in, and that there is room",
+        ) from exc
 
 
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120}

@@ -11,7 +11,7 @@ import typer
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
 from wellhead.errors import Code, ConfigurationError, counted
-from wellhead.ids import RunId
+from wellhead.ids import RunId, is_run_id
 
 NO_LOG = Code("WH-CLI-010", "A run left no log on this host.")
 NOT_RUNNING = Code("WH-CLI-011", "A run that has ended cannot be cancelled.")
@@ -123,9 +123,10 @@ def logs(run: Run, config: Config = None) -> None:
 
     with services.opened(config) as host:
         file = host.log_file(RunId(run))
-        if not file.is_file():
+        # Only an id is a name in the folder of logs: what leads out of it is no run's.
+        if not is_run_id(run) or not file.is_file():
             raise ConfigurationError(
-                f"run {run} left no log at {file}",
+                f"run {run} left no log in {host.folder / 'logs'}",
                 code=NO_LOG,
                 hint="logs are kept on the host that ran it; `wellhead runs show` names that host",
             )

@@ -53,9 +53,20 @@ class Layout:
 
     @classmethod
     def create(cls, path: Path) -> Layout:
-        """Open the layout at ``path``, making it if it is missing or an empty folder."""
+        """Open the layout at ``path``, making it if it is missing or an empty folder.
+
+        Raises:
+            ConfigurationError: WH-IMG-010, it cannot be made there.
+        """
         blobs = path / "blobs" / "sha256"
-        blobs.mkdir(parents=True, exist_ok=True)
+        try:
+            blobs.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{path} cannot be a release store: {exc.strerror}",
+                code=NO_STORE,
+                hint="name a folder that is one, is empty or can be made",
+            ) from exc
         marker = path / "oci-layout"
         if not marker.exists():
             _replace(path / "index.json", oci.canonical({"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": []}))

@@ -393,7 +393,8 @@ def _not_onboarded(connection: ConnectionKey) -> ConfigurationError:
     return ConfigurationError(
         f"the connection {connection} is not onboarded",
         code=NOT_ONBOARDED,
-        hint="`wellhead connection add` or the first `wellhead run` onboards it",
+        hint="its first `wellhead run` onboards it; until then nothing is decided about it. "
+        "`wellhead connection list` shows the names there are",
     )
 
 
