@@ -46,11 +46,14 @@ def discover(
 
 def _observe(here: Run, stream: OfferedStream, connector_id: ConnectorId, version: str) -> None:
     key = StreamKey(here.claim.connection, StreamName(stream.name))
+    schema = arrow.schema_bytes(stream.schema)
+    # Invariant 15: names are the connector's words. A password that is also a column's name is no reason to read
+    # nothing, so they are struck and not refused; what tells versions apart is the fingerprint.
     shape = streams.Shape(
-        fingerprint=arrow.fingerprint(arrow.schema_bytes(stream.schema)),
-        arrow_schema=arrow.schema_bytes(stream.schema),
-        primary_key=stream.primary_key,
-        cursor_fields=stream.cursor_fields,
+        fingerprint=arrow.fingerprint(schema),
+        arrow_schema=here.redactor.masked(schema),
+        primary_key=tuple(here.redactor.text(name) for name in stream.primary_key),
+        cursor_fields=tuple(here.redactor.text(name) for name in stream.cursor_fields),
     )
     with here.host.database.read() as tx:
         before = streams.latest(tx, key)
@@ -65,7 +68,7 @@ def _observe(here: Run, stream: OfferedStream, connector_id: ConnectorId, versio
                     kind=SCHEMA_CHANGED,
                     severity="warning",
                     connector_id=connector_id,
-                    message=f"the schema of {stream.name} changed: {_difference(before.shape, stream)}",
+                    message=f"the schema of {stream.name} changed: {_difference(before.shape, shape)}",
                     version=version,
                     connection=here.claim.connection,
                     stream=key.stream,
@@ -74,9 +77,9 @@ def _observe(here: Run, stream: OfferedStream, connector_id: ConnectorId, versio
             )
 
 
-def _difference(before: streams.Shape, now: OfferedStream) -> str:
+def _difference(before: streams.Shape, now: streams.Shape) -> str:
     old = {field.name: str(field.type) for field in arrow.schema_from_bytes(before.arrow_schema)}
-    new = {field.name: str(field.type) for field in now.schema}
+    new = {field.name: str(field.type) for field in arrow.schema_from_bytes(now.arrow_schema)}
     parts = [f"+{name} {new[name]}" for name in new if name not in old]
     parts += [f"-{name}" for name in old if name not in new]
     parts += [f"{name} {old[name]} → {new[name]}" for name in new if name in old and old[name] != new[name]]

@@ -47,7 +47,7 @@ def fenced(here: Run, policy: Policy) -> Iterator[Attachment | None]:
 
 
 def _note(here: Run, fence: Fence) -> None:
-    contacts = [_contact(record) for record in fence.close()]
+    contacts = [_contact(here, record) for record in fence.close()]
     with here.host.database.transaction() as tx:
         egress_audit.note(tx, here.claim.run_id, contacts)
 
@@ -60,10 +60,11 @@ def _note_or_log(here: Run, fence: Fence) -> None:
         here.log.write(Level.WARNING, "egress_not_recorded", code=str(error.code), error=error.message)
 
 
-def _contact(record: AuditRecord) -> egress_audit.Contact:
+def _contact(here: Run, record: AuditRecord) -> egress_audit.Contact:
     return egress_audit.Contact(
         at=record.at,
-        host=record.host,
+        # Invariant 15: what was allowed is the policy's word, what was denied the connector's.
+        host=record.host if record.allowed else here.redactor.text(record.host),
         port=record.port or 0,
         verdict="allow" if record.allowed else "deny",
         reason=record.reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,17 @@ class _Keeper(threading.Thread):
         due = [at for at in (self._loan.renew_at, self._loan.rotate_at) if at is not None]
         now = self._here.host.clock.now()
         return max(0.0, (min(due, default=datetime.max.replace(tzinfo=UTC)) - now).total_seconds())
+
+
+def cleaned(here: Run, identity: Identity) -> Identity:
+    """Return who we are at the source as it may be shown: what a probe found can quote what it connected with."""
+    clean = here.redactor.text
+    return replace(
+        identity,
+        identity=clean(identity.identity),
+        scopes=tuple(clean(scope) for scope in identity.scopes),
+        probes=tuple(replace(probe, name=clean(probe.name), detail=clean(probe.detail)) for probe in identity.probes),
+    )
 
 
 def identity_document(identity: Identity) -> dict[str, object]:

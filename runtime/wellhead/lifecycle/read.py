@@ -306,11 +306,12 @@ class _Reading:
         clean = self._tools.redactor.text
         self._rejected.append(
             deadletters.Rejected(
-                reason=frame.reason,
-                sha256=frame.sha256.hex(),
+                # Invariant 15: none of it is more than the connector's word, its hash and its reason neither.
+                reason=clean(frame.reason),
+                sha256=clean(frame.sha256.hex()),
                 size_bytes=frame.size,
                 key_json=clean(frame.key_json),
-                column=frame.column,
+                column=clean(frame.column),
                 text=clean(frame.text),
                 sample=self._tools.redactor.bytes(frame.sample),
             )

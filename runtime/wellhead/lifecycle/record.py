@@ -309,7 +309,7 @@ def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contact
         "signed_by": None if plan is None else list(plan.release.key_ids),
         "streams": document["streams"],
         "egress": {"counts": report.egress, "contacts": contacts},
-        "identity": here.redactor.value(ending.identity),
+        "identity": ending.identity,
         "secrets": list(ending.leases),
         "finished_at": here.host.clock.now().isoformat(),
     }

@@ -390,7 +390,7 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
             session = scope.enter_context(launch.spoken_to(here, plan, started))
         credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets, plan.sensitive))
         with here.timeline.step("authenticate"):
-            progress.identity = session.authenticate(credentials)
+            progress.identity = lend.cleaned(here, session.authenticate(credentials))
         scope.enter_context(lend.kept(here, loan, session, credentials, plan.sensitive))
         yield session
 

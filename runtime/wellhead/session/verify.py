@@ -131,8 +131,8 @@ class Verifier:
         """Check a rejected record's stream and sizes, and count it."""
         self._is_ours(frame)
         if (
-            len(frame.sample) > m.MAX_SAMPLE_BYTES
-            or len(frame.text) > m.MAX_SAMPLE_BYTES
+            # None of these but the sample costs credit: what is not bounded here would gather in memory.
+            max(map(len, (frame.sample, frame.text, frame.column, frame.reason, frame.sha256))) > m.MAX_SAMPLE_BYTES
             or len(frame.key_json) > MAX_KEY_BYTES
         ):
             raise _broken("a rejected record carries more than a sample", TOO_LARGE)

@@ -124,6 +124,13 @@ class Redactor:
         """Return ``text`` with every form of every secret replaced by ``***``."""
         return self.in_text.replace(text)
 
+    def masked(self, data: bytes) -> bytes:
+        """Return ``data`` with each byte of a secret replaced by ``*``: what has lengths inside stays readable."""
+        masked = bytearray(data)
+        for start, end in self._compiled()[1].spans(data):
+            masked[start:end] = b"*" * (end - start)
+        return bytes(masked)
+
     def bytes(self, data: bytes) -> bytes:
         """Return ``data`` with every form of every secret, in UTF-8 or compressed, replaced by ``***``."""
         return self._compiled()[1].replace(data)

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 import wellhead_sdk as sdk
 from tests.parts import ROOT
 from tests.unit.lifecycle.conftest import MANIFEST, NO_CHOICE, World
 from wellhead.catalog.verify import OTHER_STARTED, VerifiedRelease
+from wellhead.egress.network import AuditRecord
 from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
 from wellhead.ids import ConnectorId, Digest, RunId
@@ -25,12 +27,14 @@ from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
 from wellhead.lifecycle.stop import Stop
 from wellhead.manifest.load import load as load_manifest
-from wellhead.registry import approvals, revocations, runs, segments
+from wellhead.registry import alerts, approvals, deadletters, revocations, runs, segments, streams
 from wellhead.registry.database import Database
+from wellhead.registry.tables import metadata
 from wellhead.secrets.base import LendRequest, Reference, SecretValue
 from wellhead.session.client import Session
 from wellhead.sinks.base import Segment
 from wellhead.sinks.segments import Folder, Writer
+from wellhead.telemetry.redact import Redactor
 from wellhead_generator.connector import Generator
 
 pytestmark = pytest.mark.slow
@@ -248,6 +252,92 @@ def test_a_secret_is_struck_from_what_a_probe_tells(sealed: World, monkeypatch: 
     asked = lifecycle.probe(sealed.host(), sealed.connect(config={"rows": 1}), Stop(), lifecycle.Watch())
     with pytest.raises(AuthError, match=r"does not know \*\*\*"), asked:
         pytest.fail("it was let in")
+
+
+class Talkative(sdk.Connector):
+    """Says its secret wherever a connector has words of its own, but not in a record."""
+
+    token = ""
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> Any:
+        type(self).token = secrets["token"]
+
+    def identify(self, session: Any) -> sdk.Identity:
+        return sdk.Identity(f"we are {self.token}", (f"may {self.token}",))
+
+    def probes(self, session: Any) -> dict[str, Callable[[], str]]:
+        return {f"login with {self.token}": lambda: f"as {self.token}"}
+
+    def discover(self, session: Any) -> Iterator[sdk.Stream]:
+        inner = pa.struct([pa.field(f"in {self.token}", pa.int64())])
+        fields = [pa.field(f"of {self.token}", pa.int64()), pa.field("deep", inner)]
+        yield sdk.Stream("rows", schema=pa.schema(fields), primary_key=[f"of {self.token}"])
+
+    def read(self, session: Any, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.log("warning", f"we have {self.token}", said=self.token)
+        out.reject(b"x", reason=self.token, column=f"of {self.token}", text=self.token, key={"id": self.token})
+
+
+def _everything(database: Database) -> str:
+    with database.read() as tx:
+        rows = [row for table in metadata.sorted_tables for row in tx.execute(sa.select(table))]
+    return "\n".join(map(repr, rows))
+
+
+def test_no_word_of_a_connector_brings_a_secret_into_the_registry(
+    sealed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    asked = AuditRecord(
+        datetime(2026, 1, 2, tzinfo=UTC), "connect", "tops3cret.example", 443, None, False, "not_listed", 0, 0, 1.0
+    )
+    monkeypatch.setattr(Fencer, "close", lambda _: [asked])
+    sealed.configure(dead_letters={"max_rows": 1})
+    sealed.run(sealed.connect(config={"rows": 1}))
+    sealed.connector = Talkative
+    report = sealed.run(sealed.connect())
+    assert (report.exit_code, report.streams[0].dead_letters) == (0, 1)
+    everything = _everything(sealed.database)
+    said = everything + repr(report) + sealed.host().log_file(RunId(report.run_id)).read_text()
+    # In no form: the receipt is signed as base64.
+    known = Redactor()
+    known.add("tops3cret")
+    assert known.text(said) == said
+    # Each of its words is there, without the secret in it.
+    for word in ("'***'", "of ***", "+of *********", "***.example", "we have ***"):
+        assert word in said
+
+
+def test_a_secret_that_is_told_as_a_hash_is_not_stored(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    monkeypatch.setattr("wellhead_sdk.out.sample_of", lambda row: (b"tops3cret", b"", len(row)))
+    sealed.configure(dead_letters={"max_rows": 1})
+    sealed.connector = Talkative
+    assert sealed.run(sealed.connect()).exit_code == 0
+    with sealed.database.read() as tx:
+        assert [each.rejected.sha256 for each in deadletters.latest(tx, sealed.key().connection)] == ["***"]
+
+
+def test_a_schema_is_compared_by_what_it_is_and_not_by_what_is_kept_of_it(
+    sealed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    sealed.configure(dead_letters={"max_rows": 1})
+    sealed.connector = Talkative
+    for _ in range(2):
+        assert sealed.run(sealed.connect()).exit_code == 0
+    with sealed.database.read() as tx:
+        assert len(streams.all_of(tx, sealed.key().connection)) == 1
+        assert alerts.latest(tx) == []
+
+
+def test_who_we_are_is_told_to_whoever_looks_without_secrets(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.Plan, "sensitive", frozenset({"token"}))
+    sealed.connector = Talkative
+    opened = lifecycle.probe(sealed.host(), sealed.connect(), Stop(), lifecycle.Watch())
+    with opened as (_, _plan, _session, identity):
+        assert "tops3cret" not in repr(identity)
+        assert (identity.identity, identity.probes[0].detail) == ("we are ***", "as ***")
 
 
 class Unknown(Generator):

@@ -113,6 +113,14 @@ LIES: dict[str, tuple[tuple[m.Frame | bytes, ...], Any]] = {
         (schema_frame(), m.RejectedFrame("s", "r", b"", 1, sample=b"x" * (m.MAX_SAMPLE_BYTES + 1))),
         verify.TOO_LARGE,
     ),
+    "a reason over the cap": (
+        (schema_frame(), m.RejectedFrame("s", "r" * (m.MAX_SAMPLE_BYTES + 1), b"", 1)),
+        verify.TOO_LARGE,
+    ),
+    "a column over the cap": (
+        (schema_frame(), m.RejectedFrame("s", "r", b"", 1, column="c" * (m.MAX_SAMPLE_BYTES + 1))),
+        verify.TOO_LARGE,
+    ),
     "a log line over the cap": ((m.LogFrame(m.LogLevel.INFO, "x" * (2 * m.MAX_CONTROL_BYTES)),), verify.TOO_LARGE),
     "too large a state": (
         (schema_frame(), checkpoint_frame(0, 0, 0, b"x" * (m.MAX_STATE_BYTES + 1))),
