@@ -1,21 +1,50 @@
-"""The types of columns whose values are more than the database checks: times and documents.
+"""The types of columns whose values are more than the database checks: texts, times and documents.
 
-SQLite keeps whatever text it is given. A value that none of our statements can have written is told as such, with its
-column; `wellhead.registry.database` finds the row.
+SQLite keeps whatever text it is given, PostgreSQL does not, and neither knows half a surrogate pair: what came from a
+source is made storable in one place, so that a record's odd character cannot keep a commit from happening. A value that
+none of our statements can have written is told as such, with its column; `wellhead.registry.database` finds the row.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import sqlalchemy as sa
 from sqlalchemy import JSON, Column, DateTime, Dialect, TypeDecorator
 
 if TYPE_CHECKING:
     _Base = TypeDecorator[Any]
 else:
     _Base = TypeDecorator
+
+
+#: What no text of PostgreSQL may hold, and what UTF-8 has no bytes for.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class _Storable(_Base):
+    """Text in which each character that a database refuses became U+FFFD; the same on both, so that both agree."""
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Replace what cannot be stored."""
+        return None if value is None else _UNSTORABLE.sub("\ufffd", value)
+
+
+class String(_Storable):
+    """A short text."""
+
+    impl = sa.String
+    cache_ok = True
+
+
+class Text(_Storable):
+    """A text of any length."""
+
+    impl = sa.Text
+    cache_ok = True
 
 
 class UnreadableValueError(ValueError):

@@ -24,15 +24,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Row,
-    String,
     Table,
-    Text,
     UniqueConstraint,
     and_,
 )
 
 from wellhead.ids import ConnectionKey
-from wellhead.registry.columns import JsonArray, JsonObject, Utc, watch
+from wellhead.registry.columns import JsonArray, JsonObject, String, Text, Utc, watch
 
 metadata = MetaData(
     naming_convention={

@@ -41,6 +41,33 @@ def test_a_run_on_postgresql_brings_every_row_once(world_on_postgresql: World) -
     assert world.ids() == list(range(50))
 
 
+class Odd(sdk.Connector):
+    """Sets aside a record with a character no database takes, and fails with another."""
+
+    def authenticate(self, config: Any, secrets: Mapping[str, str]) -> None:
+        return None
+
+    def discover(self, session: None) -> Iterator[sdk.Stream]:
+        yield sdk.Stream("rows", schema=pa.schema([("id", pa.int64())]))
+
+    def read(self, session: None, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        out.reject(b"a\0b", reason="malformed", key={"id": "a\0b"}, column="a\0b", text="a\0b")
+        out.checkpoint({"next": 1})
+        raise sdk.Fatal("there is a \0 in it", hint="take the \0 out")
+
+
+@pytest.mark.real
+def test_no_character_of_a_source_keeps_postgresql_from_storing_what_came_of_a_run(world_on_postgresql: World) -> None:
+    world = world_on_postgresql
+    world.configure(dead_letters={"max_rows": 1}, commit={"max_bytes": 1})
+    world.connector = Odd
+    report = world.run(world.connect())
+    assert (report.status, report.exit_code, report.streams[0].dead_letters) == (Status.FAILED, 70, 1)
+    with world.database.read() as tx:
+        found = runs.get(tx, RunId(report.run_id))
+    assert (found.status, found.outcome and found.outcome.exit_code) == ("failed", 70)
+
+
 def test_what_a_failed_checkpoint_left_unpublished_is_in_the_table_before_it_is_swapped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,6 @@
-"""Values that nobody but a person with an SQL shell can have written: told with column, row and mend."""
+"""Values that no database takes are made storable; those that nobody but a person with an SQL shell can have written
+are told with column, row and mend.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,65 @@ import pytest
 import sqlalchemy as sa
 
 from wellhead.errors import FatalError
-from wellhead.ids import ConnectorId, RunId
-from wellhead.registry import alerts, catalog_events, connections, runs
-from wellhead.registry.columns import JsonArray, JsonObject, Utc
+from wellhead.ids import ConnectorId, RunId, UnitKey
+from wellhead.registry import alerts, catalog_events, connections, deadletters, runs
+from wellhead.registry.columns import JsonArray, JsonObject, String, Text, Utc
 from wellhead.registry.database import UNREADABLE_VALUE, Database, Transaction
 from wellhead.registry.tables import metadata
+from wellhead.registry.tables import tenant_connections as table
 
-from .conftest import KEY
+from .conftest import KEY, STREAM
+
+#: A NUL, which PostgreSQL refuses, and half a surrogate pair, which has no UTF-8.
+ODD = "a\0b\udc80c"
+STORED = "a\ufffdb\ufffdc"
 
 
 def begin(database: Database, *run_ids: str) -> None:
     with database.transaction() as tx:
         for run_id in run_ids:
             runs.start(tx, runs.Start(RunId(run_id), KEY, "run", "host-1", ConnectorId("dev/g"), 1))
+
+
+def test_a_dead_letter_is_stored_whatever_characters_its_texts_have(onboarded: Database) -> None:
+    place = deadletters.Place(STREAM, UnitKey("all"), 1, 1, 1, RunId("run-1"))
+    odd = deadletters.Rejected(ODD, "00", 3, key_json=ODD, column=ODD, text=ODD, sample=b"a\0b\xff")
+    with onboarded.transaction() as tx:
+        deadletters.set_aside(tx, place, [odd])
+    with onboarded.read() as tx:
+        (stored,) = deadletters.latest(tx, KEY)
+    assert stored.rejected == deadletters.Rejected(
+        STORED, "00", 3, key_json=STORED, column=STORED, text=STORED, sample=b"a\0b\xff"
+    )
+
+
+def test_a_run_is_closed_whatever_characters_its_error_has(onboarded: Database) -> None:
+    begin(onboarded, "run-1")
+    failure = runs.Failure("FATAL", "WH-SES-045", ODD, ODD)
+    with onboarded.transaction() as tx:
+        runs.finish(tx, RunId("run-1"), runs.Outcome("failed", 70, failure, streams={ODD: {"error": ODD}}))
+        runs.note_event(tx, RunId("run-1"), "connector.run.failed", {"said": ODD})
+    with onboarded.read() as tx:
+        found = runs.get(tx, RunId("run-1"))
+    assert (found.status, found.outcome and found.outcome.failure) == (
+        "failed",
+        runs.Failure("FATAL", "WH-SES-045", STORED, STORED),
+    )
+
+
+def test_a_text_is_found_by_what_was_stored(onboarded: Database) -> None:
+    with onboarded.transaction() as tx:
+        connections.hold(tx, KEY, version=ODD, who="op", reason=ODD, until=None)
+        found = tx.execute(sa.select(table.c.hold_reason).where(table.c.hold_version == ODD)).scalar_one()
+    assert found == STORED
+
+
+def test_every_text_of_the_registry_is_made_storable() -> None:
+    texts = [
+        c for table in metadata.tables.values() for c in table.columns if isinstance(c.type, (sa.String, String, Text))
+    ]
+    assert len(texts) > 100
+    assert [column for column in texts if isinstance(column.type, sa.String)] == []
 
 
 def spoil(database: Database, statement: str) -> None:
