@@ -6,6 +6,7 @@ rich is imported by what prints with it: a scheduler's ``run --json --quiet`` do
 from __future__ import annotations
 
 import dataclasses
+import errno
 import getpass
 import json
 import os
@@ -33,10 +34,17 @@ def console() -> Console:
 
 
 def stderr() -> Console:
-    """Return the console of standard error."""
+    """Return the console of standard error; printing raises BrokenPipeError where nobody reads it any more.
+
+    rich would end the program instead, from whatever thread has just told something, and close standard output too.
+    """
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    class Stderr(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    return Stderr(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:

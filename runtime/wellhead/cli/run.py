@@ -139,12 +139,19 @@ class Display:
         if self._status is not None:
             self._status.update(name)
         elif self._verbose:
-            output.stderr().print(f"step {name}", markup=False)
+            self._say(f"step {name}")
 
     def line(self, level: Level, text: str) -> None:
         """Show a line of the run's log."""
         if self._verbose:
-            output.stderr().print(f"{level.name.lower():<7} {text}", markup=False)
+            self._say(f"{level.name.lower():<7} {text}")
+
+    def _say(self, text: str) -> None:
+        """Print a line, until nobody reads them any more (``| head``): that does not end the run."""
+        try:
+            output.stderr().print(text, markup=False)
+        except OSError:
+            self._verbose = False
 
 
 def _tell(report: Report, *, as_json: bool) -> None:
@@ -170,6 +177,8 @@ def _tell(report: Report, *, as_json: bool) -> None:
     if report.egress.get("denied"):
         denied = counted(report.egress["denied"], "connection")
         out.print(f"  {denied} denied (wellhead runs show {report.run_id})", markup=False)
+    if report.log_loss is not None:
+        out.print(f"  {report.log_loss}", markup=False)
     if report.retry_at is not None:
         out.print(f"  come back at {output.moment(report.retry_at)}", markup=False)
     if report.error is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wellhead.clock import Clock
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, TransientError, WellheadError
+from wellhead.errors import Code, TransientError
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, new_run_id
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.registry import connections, runs
@@ -252,7 +252,7 @@ class _Keeper(threading.Thread):
                 if error.code == FENCED or self._clock.monotonic() - renewed > self._ttl_s * 2 / 3:
                     self._stop_run.request(Reason.FENCED)
                     return
-            except WellheadError:
+            except Exception:  # noqa: BLE001 - a keeper that died would let the lease run out unnoticed
                 # The registry is damaged or gone for good: the run's own next commit tells the user.
                 self._stop_run.request(Reason.FENCED)
                 return

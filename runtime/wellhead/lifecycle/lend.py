@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -144,6 +145,10 @@ class _Keeper(threading.Thread):
             except WellheadError as error:
                 # Not the end of the run: what was lent is good until it expires, and the source says when it is not.
                 self._here.log.write(Level.WARNING, "secrets_not_renewed", code=str(error.code), error=error.message)
+                wait_s = AGAIN_S
+            except Exception as error:  # noqa: BLE001 - a keeper that died would let the loan expire
+                trace = "".join(traceback.format_exception(error))
+                self._here.log.write(Level.ERROR, "secrets_not_renewed", trace=trace)
                 wait_s = AGAIN_S
             else:
                 wait_s = self._seconds_left()

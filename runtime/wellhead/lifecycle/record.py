@@ -40,6 +40,8 @@ NOTHING_REACHED = Code("WH-RUN-056", "All a run wanted to reach was denied, and 
 
 RECEIPT_VERSION = 1
 
+LOG_EVENT = "connector.run.log_incomplete"
+
 #: Of the denied contacts, how many an error names; `runs show` has them all.
 MAX_DENIALS = 5
 
@@ -326,12 +328,15 @@ def _store(here: Run, plan: Plan | None, ending: Ending, report: Report, contact
         receipt=_signed(here, receipt),
     )
     event = "connector.run.succeeded" if report.exit_code == 0 else "connector.run.failed"
+    loss = here.log.loss
     with here.host.database.transaction() as tx:
         try:
             runs.finish(tx, here.claim.run_id, outcome)
         except FatalError as failure_to_close:
             here.log.write(Level.ERROR, "run_already_closed", error=failure_to_close.message)
         runs.note_event(tx, here.claim.run_id, event, {"status": report.status.value, "exit_code": report.exit_code})
+        if loss is not None:
+            runs.note_event(tx, here.claim.run_id, LOG_EVENT, {"loss": loss})
     if error is not None:
         here.log.write(Level.ERROR, error.message, code=error.code, error=error_document(error))
 

@@ -76,6 +76,8 @@ class Report:
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by step."""
     error: ErrorReport | None = None
+    log_loss: str | None = None
+    """What is missing in the run's log, and why; for people, so it is not in the document."""
 
     def document(self) -> dict[str, Any]:
         """Return the one JSON document of ``run --json``; its shape changes only with `SCHEMA_VERSION`."""

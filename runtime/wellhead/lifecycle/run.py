@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,8 @@ def run(host: Host, file: ConnectionFile, order: Order, stop: Stop, watch: Watch
                 raise
             return _ended(file, order, Status.SKIPPED, 0, held.holder.run_id)
         here = scope.enter_context(_here(host, claim, stop, timeline, watch))
-        return _run(here, file, order)
+        report = _run(here, file, order)
+        return replace(report, log_loss=here.log.loss)
 
 
 def _ended(file: ConnectionFile, order: Order, status: Status, exit_code: int, run_id: str = "") -> Report:

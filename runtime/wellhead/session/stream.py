@@ -28,6 +28,7 @@ UNDECODABLE = Code("WH-SES-005", "A message of the connector cannot be decoded."
 NO_DONE = Code("WH-SES-025", "A unit ended without saying done.")
 SILENT = Code("WH-SES-026", "The connector sent nothing for too long though it had credit.")
 NOT_DRAINED = Code("WH-SES-027", "A unit asked to stop did not end in time.")
+READER_DIED = Code("WH-SES-029", "The host could not go on reading a unit.")
 
 __all__ = ["Batch", "Schema", "UnitStream", "Verified"]
 
@@ -219,6 +220,15 @@ class UnitStream:
         except WellheadError as exc:
             self._call.cancel()
             self._hand_over(exc)
+        except BaseException as exc:  # noqa: BLE001 - whoever waits would take a dead reader for a silent connector
+            self._call.cancel()
+            died = FatalError(
+                f"{type(exc).__name__} while the unit was read",
+                code=READER_DIED,
+                hint="this is a defect of Wellhead: report it with the run's log",
+            )
+            died.__cause__ = exc
+            self._hand_over(died)
         else:
             self._hand_over(_End())
 

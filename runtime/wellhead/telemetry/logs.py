@@ -6,12 +6,13 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
 
 from wellhead.clock import Clock
+from wellhead.errors import counted
 from wellhead.ids import ConnectionKey, RunId
 from wellhead.telemetry.redact import Redactor
 
@@ -35,6 +36,8 @@ class Level(IntEnum):
 
 class RunLog:
     """Writes what a run and its connector say; safe to share between threads.
+
+    A log is no reason for a run to fail: nothing is raised where it cannot be opened or written, and `loss` tells so.
 
     Each line is one JSON object: ``time`` (RFC 3339, UTC), ``level``, ``source`` (``host`` or ``connector``),
     ``run_id``, ``connection``, ``message``, and the caller's fields, which never replace those.
@@ -62,15 +65,20 @@ class RunLog:
             echo: is also given each line as ``message key=value …``, for a person who watches.
             max_bytes: of the file; later lines are counted instead of written, and the count is the last line.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        self._out: TextIO = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._problem = ""
+        self._descriptor: int | None = None
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            self._note(error)
         self._redactor = redactor
         self._clock = clock
         self._common = {"run_id": str(run_id), "connection": str(connection)}
         self._echo = echo
         self._left = max_bytes
         self._dropped = 0
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> RunLog:
@@ -93,30 +101,74 @@ class RunLog:
         if len(line) > MAX_LINE:
             line = self._line(level, source, message[: MAX_LINE // 2], {"cut": True})
         with self._lock:
-            if self._out.closed:
+            if self._is_closed:
                 return
             size = len(line.encode())
             if size > self._left:
                 self._left = 0
                 self._dropped += 1
                 return
-            self._left -= size
-            self._out.write(line)
-            self._out.flush()
-        if self._echo is not None:
-            self._echo(level, " ".join([message, *(f"{name}={_word(value)}" for name, value in clean.items())]))
+            if self._put(line.encode()):
+                self._left -= size
+            else:
+                self._dropped += 1
+        self._show(level, " ".join([message, *(f"{name}={_word(value)}" for name, value in clean.items())]))
+
+    @property
+    def loss(self) -> str | None:
+        """Say how many lines could not be written and why, once there are any; a log that is full tells it itself."""
+        with self._lock:
+            if not self._problem:
+                return None
+            return f"{counted(self._dropped, 'line')} of the run's log could not be written: {self._problem}"
 
     def close(self) -> None:
-        """Say how many lines did not fit and close the file; safe to call twice."""
+        """Say how many lines are missing and close the file; safe to call twice."""
         with self._lock:
-            if self._out.closed:
+            if self._is_closed:
                 return
+            self._is_closed = True
             if self._dropped:
-                text = f"the log is full: {self._dropped} lines were dropped"
-                self._out.write(self._line(Level.WARNING, "host", text, {"dropped": self._dropped}))
-            self._out.flush()
-            os.fsync(self._out.fileno())
-            self._out.close()
+                why = self._problem or "the log is full"
+                text = f"{why}: {self._dropped} lines were dropped"
+                self._put(self._line(Level.WARNING, "host", text, {"dropped": self._dropped}).encode())
+            if self._descriptor is not None:
+                try:
+                    os.fsync(self._descriptor)
+                except OSError as error:
+                    self._note(error)
+                os.close(self._descriptor)
+
+    def _put(self, line: bytes) -> bool:
+        """Append a whole line or nothing, and say which."""
+        if self._descriptor is None:
+            return False
+        try:
+            before = os.fstat(self._descriptor).st_size
+            try:
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except OSError:
+                # A disk with room for half a line must not spoil the next one.
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, before)
+                raise
+        except OSError as error:
+            self._note(error)
+            return False
+        return True
+
+    def _note(self, error: OSError) -> None:
+        """Remember why the first line was lost."""
+        self._problem = self._problem or error.strerror or type(error).__name__
+
+    def _show(self, level: Level, line: str) -> None:
+        """Show a line to whoever watches, until that fails once: who went away does not come back."""
+        if self._echo is not None:
+            try:
+                self._echo(level, line)
+            except OSError:
+                self._echo = None
 
     def _line(self, level: Level, source: str, message: str, fields: dict[str, object]) -> str:
         document = {

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,10 +14,12 @@ import pytest
 
 import wellhead_sdk as sdk
 from tests.unit.lifecycle.conftest import World
+from wellhead.clock import SystemClock
 from wellhead.errors import ConfigurationError, TransientError
 from wellhead.ids import ConnectorId, RunId
-from wellhead.lifecycle import commit, record
+from wellhead.lifecycle import claim, commit, record
 from wellhead.lifecycle.claim import HeldError
+from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.report import Status
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.registry import connections, runs
@@ -509,3 +512,33 @@ def test_a_source_that_delivers_again_is_committed_where_its_position_stands(wor
     world.connector = Queue
     assert world.run(world.connect()).exit_code == 0
     assert world.units()["all"].commit_no >= 2
+
+
+def test_a_log_that_cannot_be_written_changes_nothing_of_a_run_but_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Host, "log_file", lambda *_: Path("/dev/full"))
+    report = world.run(world.connect(config={"rows": 10, "fail_at": 0, "fail_as": "transient", "log_every": 1}))
+    assert (report.status, report.exit_code, report.attempts) == (Status.FAILED, 75, 2)
+    assert report.log_loss is not None
+    with world.database.read() as tx:
+        assert runs.get(tx, RunId(report.run_id)).status == "failed"
+        assert [event.event for event in runs.events(tx, RunId(report.run_id))][-1] == record.LOG_EVENT
+    whole = world.run(world.connect(config={"rows": 10, "log_every": 1}))
+    assert whole.exit_code == 0
+    assert world.ids() == list(range(10))
+
+
+def test_a_keeper_that_meets_a_defect_ends_the_run_and_not_only_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object) -> bool:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(claim._Keeper, "_renew", fail)
+    stop = Stop()
+    with claim.claimed(
+        world.database, world.connect(), host="h", ttl_s=0.03, logical_run_id=None, stop=stop, clock=SystemClock()
+    ):
+        assert stop.wait(20)
+    assert stop.reason is Reason.FENCED

@@ -360,3 +360,19 @@ def test_leaving_early_hangs_up_though_the_connector_floods(emitting: Emitting) 
 
     with emitting(Liar(talk=flood)) as unit:
         take(unit, 3)
+
+
+@pytest.mark.parametrize("failure", [OSError("the disk is full"), SystemExit(1), RuntimeError("a defect")])
+def test_a_reader_that_dies_is_not_taken_for_a_silent_connector(
+    emitting: Emitting, logged: list[m.LogFrame], monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(stream, "_shortened", fail)
+    # Without credit silence has no end.
+    frames = (m.LogFrame(m.LogLevel.INFO, "hello"), *HONEST)
+    with emitting(Liar(frames=frames), credit=0) as unit, pytest.raises(FatalError) as caught:
+        take_all(unit)
+    assert (caught.value.code, caught.value.__cause__) == (stream.READER_DIED, failure)
+    assert logged == []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import threading
 from datetime import UTC, datetime
@@ -62,9 +64,71 @@ def test_the_file_is_private(tmp_path: Path) -> None:
 
 def test_a_planted_symlink_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic link"):
-        _open(tmp_path / "log")
+    with _open(tmp_path / "log") as log:
+        log.write(Level.INFO, "hello")
     assert not (tmp_path / "elsewhere").exists()
+    assert log.loss == f"1 line of the run's log could not be written: {os.strerror(errno.ELOOP)}"
+
+
+def test_a_log_on_a_full_disk_raises_nothing_and_tells_what_is_lost() -> None:
+    seen: list[str] = []
+    with _open(Path("/dev/full"), echo=lambda _, line: seen.append(line)) as log:
+        before = log.loss
+        log.write(Level.INFO, "one")
+        log.write(Level.INFO, "two")
+    assert before is None
+    assert log.loss == f"2 lines of the run's log could not be written: {os.strerror(errno.ENOSPC)}"
+    assert seen == ["one", "two"]
+
+
+def test_a_log_whose_folder_cannot_be_made_raises_nothing_and_tells_it(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file")
+    with _open(tmp_path / "logs" / "r1.jsonl") as log:
+        log.write(Level.INFO, "one")
+    assert log.loss is not None
+    assert log.loss.startswith("1 line")
+
+
+def test_a_disk_that_was_full_for_a_while_costs_whole_lines_and_no_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def fill(descriptor: int, data: bytes) -> int:
+        write(descriptor, data[:7])
+        raise OSError(errno.ENOSPC, "full")
+
+    with _open(tmp_path / "log") as log:
+        log.write(Level.INFO, "one")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", fill)
+            log.write(Level.INFO, "two")
+        log.write(Level.INFO, "three")
+    assert [line["message"] for line in _lines(tmp_path / "log")] == ["one", "three", "full: 1 lines were dropped"]
+
+
+def test_a_log_that_cannot_be_kept_at_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with _open(tmp_path / "log") as log:
+        log.write(Level.INFO, "one")
+    assert log.loss == "0 lines of the run's log could not be written: broken"
+
+
+def test_a_watcher_who_went_away_is_told_nothing_more(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def leave(_level: Level, line: str) -> None:
+        seen.append(line)
+        raise BrokenPipeError(errno.EPIPE, "gone")
+
+    with _open(tmp_path / "log", echo=leave) as log:
+        log.write(Level.INFO, "one")
+        log.write(Level.INFO, "two")
+    assert seen == ["one"]
+    assert [line["message"] for line in _lines(tmp_path / "log")] == ["one", "two"]
 
 
 def test_no_secret_reaches_the_file_or_the_watcher(tmp_path: Path) -> None:
