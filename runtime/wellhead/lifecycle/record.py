@@ -33,6 +33,7 @@ from wellhead.telemetry.logs import Level
 
 if TYPE_CHECKING:
     from wellhead.lifecycle.read import Tally
+    from wellhead.sinks.base import Sink
 
 DENIED_EGRESS = Code("WH-RUN-055", "A run was denied connections, and `egress.on_denied` is `fail`.")
 
@@ -234,7 +235,7 @@ def _streams(
     from wellhead.lifecycle.read import Tally
 
     reports = []
-    sink = here.host.sink(plan.connection.sink)
+    sink = _sink(here, plan)
     for selection in plan.connection.streams:
         name = StreamName(selection.name)
         tally = ending.tallies.get(name, Tally())
@@ -250,11 +251,20 @@ def _streams(
                 bytes=tally.bytes,
                 checkpoint=None if unit is None or not unit.state else _shown(here, unit.state),
                 content_crc32c=google_crc32c.value(chain),
-                table=str(sink.table(StreamKey(here.claim.connection, name))),
+                table=None if sink is None else str(sink.table(StreamKey(here.claim.connection, name))),
                 error=None if failure is None else error_of(here, failure),
             )
         )
     return tuple(reports)
+
+
+def _sink(here: Run, plan: Plan) -> Sink | None:
+    """Open the sink to name its tables; None where it cannot be: what ended the run is to be recorded all the same."""
+    try:
+        return here.host.sink(plan.connection.sink)
+    except WellheadError as error:
+        here.log.write(Level.WARNING, "tables_not_named", code=str(error.code), error=error.message)
+        return None
 
 
 def _shown(here: Run, state: bytes) -> str:

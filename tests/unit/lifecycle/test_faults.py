@@ -26,7 +26,7 @@ from wellhead.registry import connections, runs
 from wellhead.registry.database import OUTCOME_UNKNOWN, Database, Transaction
 from wellhead.session.client import CHECKPOINT_UNANSWERED, Session
 from wellhead.sinks.parquet import Parquet
-from wellhead.sinks.segments import DISK_FULL
+from wellhead.sinks.segments import DISK_FULL, NOT_WRITABLE
 from wellhead_generator.rows import Rows
 
 pytestmark = pytest.mark.slow
@@ -542,3 +542,16 @@ def test_a_keeper_that_meets_a_defect_ends_the_run_and_not_only_itself(
     ):
         assert stop.wait(20)
     assert stop.reason is Reason.FENCED
+
+
+def test_a_run_whose_sink_cannot_be_opened_is_recorded_with_that_error(world: World) -> None:
+    (world.folder / "bronze").write_text("a file where the folder belongs")
+    report = world.run(world.connect(config={"rows": 10}))
+    assert (report.status, report.exit_code, report.streams[0].table) == (Status.FAILED, 78, None)
+    assert report.error is not None
+    assert report.error.code == NOT_WRITABLE.name
+    with world.database.read() as tx:
+        found = runs.get(tx, RunId(report.run_id))
+    assert found.outcome is not None
+    assert found.outcome.failure is not None
+    assert (found.status, found.outcome.failure.code) == ("failed", NOT_WRITABLE.name)
