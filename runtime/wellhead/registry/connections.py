@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from wellhead.errors import Code, ConfigurationError, TransientError
 from wellhead.ids import ConnectionKey, ConnectorId, Digest, RunId
@@ -117,8 +118,10 @@ def onboard(
     }
     known = find(tx, connection, lock=True)
     if known is None:
+        insert = postgresql.insert if tx.is_postgresql else sqlite.insert
         tx.execute(
-            sa.insert(table).values(
+            insert(table)
+            .values(
                 **key_values(connection),
                 **said,
                 status="created",
@@ -126,8 +129,11 @@ def onboard(
                 created_at=tx.time(),
                 updated_at=tx.time(),
             )
+            # PostgreSQL: another first call may have added it between our two statements; then it is the known one.
+            .on_conflict_do_nothing()
         )
-    elif {name: getattr(known, name) for name in said} != said:
+        known = find(tx, connection, lock=True)
+    if known is not None and {name: getattr(known, name) for name in said} != said:
         changed: dict[str, Any] = {**said, "status": "configured", "updated_at": tx.time()}
         if known.connector_id != connector_id:
             changed |= {

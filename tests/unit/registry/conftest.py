@@ -62,6 +62,14 @@ def _emptied(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def empty_postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty registry on PostgreSQL alone, whose transactions run beside each other."""
+    opened = Database.open(_emptied(request))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def onboarded(database: Database) -> Database:
     """The registry with one connection in it."""
     return _onboarded(database)

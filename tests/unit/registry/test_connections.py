@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -254,3 +256,31 @@ def test_an_approval_of_before_connectors_were_written_down_counts_for_none(tmp_
         (told,) = approvals.history(tx, KEY)
     database.close()
     assert (told.host, told.reason, told.connector_id) == ("db.example.com", "ticket 7", None)
+
+
+@pytest.mark.real
+def test_of_two_first_calls_at_once_one_has_the_connection_and_the_other_hears_of_it(
+    empty_postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, both_looked = connections.find, threading.Barrier(2)
+
+    def look(*arguments: Any, **options: Any) -> Any:
+        found = find(*arguments, **options)
+        for _ in [None] * (found is None):
+            both_looked.wait(20)
+        return found
+
+    monkeypatch.setattr(connections, "find", look)
+
+    def call(run_id: RunId) -> Lease | Holder:
+        with empty_postgresql.transaction() as tx:
+            connections.onboard(
+                tx, KEY, connector_id=ConnectorId("dev/g"), version_range="*", channel="stable", enabled=True,
+                file_sha256="00",
+            )  # fmt: skip
+            return connections.claim_lease(tx, KEY, run_id=run_id, host_id="h", ttl_s=30)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(call, (FIRST, SECOND)))
+    assert {type(answer) for answer in answers} == {Lease, Holder}
+    assert len({answer.run_id for answer in answers}) == 1
