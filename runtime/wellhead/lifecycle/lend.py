@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -143,8 +144,7 @@ class _Keeper(threading.Thread):
             try:
                 self._keep()
             except WellheadError as error:
-                # Not the end of the run: what was lent is good until it expires, and the source says when it is not.
-                self._here.log.write(Level.WARNING, "secrets_not_renewed", code=str(error.code), error=error.message)
+                self._tell(error)
                 wait_s = AGAIN_S
             except Exception as error:  # noqa: BLE001 - a keeper that died would let the loan expire
                 trace = "".join(traceback.format_exception(error))
@@ -158,10 +158,17 @@ class _Keeper(threading.Thread):
         if self._loan.rotate_at is not None and self._loan.rotate_at <= now:
             self._rotate()
         elif self._loan.renew_at is not None and self._loan.renew_at <= now:
-            self._loan.renew()
-            if self._loan.accessor is not None:
-                with self._here.host.database.transaction() as tx:
-                    revocations.prolong(tx, self._loan.accessor, ttl_s=TTL_S)
+            self._renew()
+
+    def _tell(self, error: WellheadError) -> None:
+        # Not the end of the run: what was lent is good until it expires, and the source says when it is not.
+        self._here.log.write(Level.WARNING, "secrets_not_renewed", code=str(error.code), error=error.message)
+
+    def _renew(self) -> None:
+        self._loan.renew()
+        if self._loan.accessor is not None:
+            with self._here.host.database.transaction() as tx:
+                revocations.prolong(tx, self._loan.accessor, ttl_s=TTL_S)
 
     def _rotate(self) -> None:
         values = self._loan.rotate()
@@ -174,14 +181,37 @@ class _Keeper(threading.Thread):
             before.probes,
             before.rotation + 1,
         )
-        self._session.authenticate(self._credentials)
+        self._deliver(self._credentials)
         # Only now has every open unit moved over; revoking earlier would cut a query in two.
         self._loan.revoke_superseded()
 
+    def _deliver(self, credentials: Credentials) -> None:
+        """Hand over new values, renewing while the connector takes them.
+
+        It answers once every unit has come to a checkpoint, which may take as long as a token lives that nobody renews;
+        with the token all would go that was lent.
+        """
+        with ThreadPoolExecutor(1, f"rotation-{self._here.claim.run_id}") as pool:
+            asked = pool.submit(self._session.authenticate, credentials)
+            wait_s = self._seconds_until(self._loan.renew_at)
+            while wait([asked], wait_s).not_done:
+                try:
+                    self._renew()
+                except WellheadError as error:
+                    self._tell(error)
+                    wait_s = AGAIN_S
+                else:
+                    wait_s = self._seconds_until(self._loan.renew_at)
+            asked.result()
+
     def _seconds_left(self) -> float:
-        due = [at for at in (self._loan.renew_at, self._loan.rotate_at) if at is not None]
-        now = self._here.host.clock.now()
-        return max(0.0, (min(due, default=datetime.max.replace(tzinfo=UTC)) - now).total_seconds())
+        return self._seconds_until(self._loan.renew_at, self._loan.rotate_at)
+
+    def _seconds_until(self, *times: datetime | None) -> float:
+        """Return how long it is to the first of these times; at the most as long as a thread can be told to wait."""
+        due = min((at for at in times if at is not None), default=datetime.max.replace(tzinfo=UTC))
+        left_s = (due - self._here.host.clock.now()).total_seconds()
+        return min(max(0.0, left_s), threading.TIMEOUT_MAX)
 
 
 def cleaned(here: Run, identity: Identity) -> Identity:
