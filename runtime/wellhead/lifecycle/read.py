@@ -317,7 +317,8 @@ class _Reading:
             )
         )
         self._is_offer_exact = False
-        self._rejected_bytes += REJECTED_BYTES + len(frame.sample) + len(frame.key_json) + len(frame.text)
+        texts = (frame.sample, frame.key_json, frame.text, frame.reason, frame.column, frame.sha256)
+        self._rejected_bytes += REJECTED_BYTES + sum(map(len, texts))
         with self._tally.lock:
             self._tally.open[self._unit.unit] = (self._rows, len(self._rejected))
         if self._rejected_bytes >= self._tools.commit.max_bytes:

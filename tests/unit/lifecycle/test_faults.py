@@ -555,3 +555,20 @@ def test_a_run_whose_sink_cannot_be_opened_is_recorded_with_that_error(world: Wo
     assert found.outcome is not None
     assert found.outcome.failure is not None
     assert (found.status, found.outcome.failure.code) == ("failed", NOT_WRITABLE.name)
+
+
+class Wordy(Plain):
+    """Sets records aside whose column takes more room than the record."""
+
+    def read(self, session: str, request: sdk.ReadRequest, out: sdk.Out) -> None:
+        for _ in range(200):
+            out.reject(b"x", reason="malformed", column="c" * 4000)
+
+
+def test_all_that_a_dead_letter_says_counts_towards_what_may_gather_in_memory(world: World) -> None:
+    world.configure(commit={"max_bytes": 64 * 1024}, dead_letters={"max_rows": 1, "max_share": 0.0})
+    world.connector = Wordy
+    report = world.run(world.connect())
+    told = report.error or report.streams[0].error
+    assert told is not None
+    assert told.message.startswith("15 of 15 records of rows were set aside")
