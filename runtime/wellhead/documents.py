@@ -18,7 +18,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import CollectionNode
 
 from wellhead.errors import Code, ConfigurationError, Place, counted
 
@@ -155,11 +157,20 @@ def parse(content: bytes, file: str) -> Document:
             place=Place(file),
         )
     try:
-        tree = YAML(typ="rt", pure=True).load(io.StringIO(content.decode("utf-8-sig")))
+        yaml = YAML(typ="rt", pure=True)
+        yaml.Composer = _Composer
+        tree = yaml.load(io.StringIO(content.decode("utf-8-sig")))
     except UnicodeDecodeError as exc:
         raise ConfigurationError(
             f"{file} is not UTF-8 text", code=NOT_YAML, hint="save it as UTF-8", place=Place(file)
         ) from exc
+    except _EndlessError as exc:
+        raise ConfigurationError(
+            f"{file} has an alias of what it stands in, which has no end",
+            code=TOO_DEEP,
+            hint="write out what is meant there",
+            place=Place(file, exc.problem_mark.line + 1),
+        ) from None
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         raise ConfigurationError(
@@ -176,7 +187,21 @@ def parse(content: bytes, file: str) -> Document:
             f"{file} is not valid YAML: {exc}", code=NOT_YAML, hint="mend the syntax", place=Place(file)
         ) from exc
     plain = _Plain(file)
-    return Document(file, plain.of(tree, (), ()), plain.lines)
+    return Document(file, plain.of(tree, ()), plain.lines)
+
+
+class _EndlessError(ComposerError):
+    """A value that stands in itself."""
+
+
+class _Composer(Composer):
+    """Refuses what the library's own reads as nothing, or as a value without end: an alias in what it stands for."""
+
+    def return_alias(self, a: Any) -> Any:
+        # Where a list or mapping ends is noted when its last value is there.
+        if isinstance(a, CollectionNode) and a.end_mark is None:
+            raise _EndlessError(None, None, "an alias of what it stands in", a.start_mark)
+        return super().return_alias(a)
 
 
 class _Plain:
@@ -187,8 +212,8 @@ class _Plain:
         self.lines: dict[tuple[str | int, ...], int] = {}
         self._left = MAX_NODES
 
-    def of(self, node: Any, path: tuple[str | int, ...], above: tuple[int, ...]) -> Any:
-        """Return the value of a node, noting where each part of it stands; ``above`` is what it stands in."""
+    def of(self, node: Any, path: tuple[str | int, ...]) -> Any:
+        """Return the value of a node, noting where each part of it stands."""
         self._left -= 1
         if self._left < 0:
             raise ConfigurationError(
@@ -197,21 +222,14 @@ class _Plain:
                 hint="remove the nested aliases",
                 place=Place(self.file),
             )
-        if id(node) in above:
-            raise ConfigurationError(
-                f"{self.file}: {'.'.join(map(str, path))} is an alias of what it stands in, which has no end",
-                code=TOO_DEEP,
-                hint="write out what is meant there",
-                place=Place(self.file, self.lines.get(path), ".".join(map(str, path))),
-            )
-        if isinstance(node, CommentedMap | CommentedSeq) and len(above) >= MAX_DEPTH:
+        if isinstance(node, CommentedMap | CommentedSeq) and len(path) >= MAX_DEPTH:
             raise _too_deep(self.file, self.lines.get(path))
         if isinstance(node, CommentedMap):
             plain: dict[str, Any] = {}
             for key, value in node.items():
                 here = (*path, str(key))
                 self.lines[here] = node.lc.key(key)[0] + 1 if key in (node.lc.data or {}) else self.lines.get(path, 1)
-                plain[str(key)] = self.of(value, here, (*above, id(node)))
+                plain[str(key)] = self.of(value, here)
             return plain
         if isinstance(node, CommentedSeq):
             items = []
@@ -220,7 +238,7 @@ class _Plain:
                 self.lines[here] = (
                     node.lc.item(index)[0] + 1 if index in (node.lc.data or {}) else self.lines.get(path, 1)
                 )
-                items.append(self.of(value, here, (*above, id(node))))
+                items.append(self.of(value, here))
             return items
         return _scalar(node)
 
