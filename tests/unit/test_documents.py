@@ -39,6 +39,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         documents.parse(b"\xff\xfe\x00", "f.yaml")
 
 
+@pytest.mark.slow
 def test_aliases_that_multiply_are_refused() -> None:
     levels = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
     levels += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]

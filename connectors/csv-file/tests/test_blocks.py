@@ -29,6 +29,7 @@ def cut(file: Path, content: bytes, block_bytes: int, start: int = 0, encoding: 
         return [block.data for block in blocks(text, start, block_bytes)]
 
 
+@pytest.mark.slow
 @given(records=RECORDS, line_end=st.sampled_from(["\n", "\r\n"]), block_bytes=st.integers(1, 80), has_end=st.booleans())
 def test_blocks_hold_whole_records_and_together_the_file(
     tmp_path_factory: pytest.TempPathFactory, records: list[list[str]], line_end: str, block_bytes: int, has_end: bool
@@ -41,6 +42,7 @@ def test_blocks_hold_whole_records_and_together_the_file(
     assert parsed == records
 
 
+@pytest.mark.slow
 @given(records=RECORDS, block_bytes=st.integers(1, 80), data=st.data())
 def test_reading_on_from_the_end_of_any_block_gives_the_rest(
     tmp_path_factory: pytest.TempPathFactory, records: list[list[str]], block_bytes: int, data: st.DataObject

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,9 @@ def _ended_when_asked(here: Run, started: Started) -> Iterator[None]:
         while not left.wait(LOOK_S):
             if here.stop.reason is not None:
                 if not left.wait(GRACE_S):
-                    started.kill()
+                    # An Engine that does not answer ends the calls that wait for the connector by itself.
+                    with suppress(WellheadError):
+                        started.kill()
                 return
 
     watcher = threading.Thread(target=end, name=f"end-{here.claim.run_id}", daemon=True)

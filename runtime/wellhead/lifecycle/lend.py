@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TTL_S = 300
 #: How long to wait before a renewal that failed is tried again.
 AGAIN_S = 5.0
+#: Between two renewals while a rotation waits.
+LEAST_S = 0.5
 
 
 @contextmanager
@@ -201,7 +203,8 @@ class _Keeper(threading.Thread):
                     self._tell(error)
                     wait_s = AGAIN_S
                 else:
-                    wait_s = self._seconds_until(self._loan.renew_at)
+                    # What can be renewed no further is due again at once, up to its end.
+                    wait_s = max(LEAST_S, self._seconds_until(self._loan.renew_at))
             asked.result()
 
     def _seconds_left(self) -> float:

@@ -155,6 +155,7 @@ def test_a_chosen_release_is_fit_and_every_other_has_a_reason(request: Request, 
     assert decision.rule != "hold" or all(item.version == request.held for item in best)
 
 
+@pytest.mark.slow
 @given(requests, candidates, st.randoms())
 def test_the_order_of_the_catalog_does_not_matter(request: Request, catalog: list[Candidate], random: Any) -> None:
     shuffled = list(catalog)
@@ -171,6 +172,7 @@ def test_a_further_release_that_does_not_fit_changes_nothing(request: Request, c
     )
 
 
+@pytest.mark.slow
 @given(requests, candidates)
 def test_nothing_moves_down_or_further_up_than_the_connection_lets_it(
     request: Request, catalog: list[Candidate]

@@ -15,6 +15,7 @@ from wellhead import documents
 from wellhead.errors import ConfigurationError
 from wellhead.manifest import config, egress, lint, load, schema
 from wellhead.manifest.egress import EgressEntry
+from wellhead.manifest.model import Manifest
 
 EXAMPLE = Path(__file__).with_name("example.yaml")
 REPOSITORY = Path(__file__).parents[3]
@@ -394,8 +395,15 @@ TYPED = (
 )  # fmt: skip
 
 
-def _asking(schema: Any, **definitions: Any) -> load.LoadedManifest:
-    return changed((("config", "schema", "properties", "x"), schema), (("config", "schema", "$defs"), definitions))
+@functools.cache
+def _whole() -> Manifest:
+    return load.load(EXAMPLE).manifest
+
+
+def _asking(schema: Any, **definitions: Any) -> Manifest:
+    said = _whole().config
+    asked = {**said.schema_, "properties": {**said.schema_["properties"], "x": schema}, "$defs": definitions}
+    return _whole().model_copy(update={"config": said.model_copy(update={"schema_": asked})})
 
 
 @pytest.mark.parametrize("text", TYPED)
@@ -409,7 +417,7 @@ def _asking(schema: Any, **definitions: Any) -> load.LoadedManifest:
     ],
 )
 def test_a_word_is_text_as_it_was_typed_where_the_schema_takes_text(schema: Any, text: str) -> None:
-    manifest = _asking(schema, word={"type": "string"}).manifest
+    manifest = _asking(schema, word={"type": "string"})
     assert config.worded(manifest, {"x": text}) == {"x": text}
 
 
@@ -448,7 +456,7 @@ def test_a_word_is_what_the_schema_asks_for_and_stays_text_where_it_cannot_be(
     schema: Any, text: str, value: Any
 ) -> None:
     tree = {"type": "object", "properties": {"inner": {"$ref": "#/$defs/tree"}}, "anyOf": [{"$ref": "#/$defs/tree"}]}
-    found = config.worded(_asking(schema, tree=tree).manifest, {"x": text})["x"]
+    found = config.worded(_asking(schema, tree=tree), {"x": text})["x"]
     assert (found, type(found)) == (value, type(value))
 
 
@@ -468,7 +476,7 @@ def test_a_word_is_what_the_schema_asks_for_and_stays_text_where_it_cannot_be(
     ],
 )
 def test_a_word_that_no_schema_speaks_of_is_read_only_where_it_reads_back_as_it_was(text: str, value: Any) -> None:
-    found = config.worded(_asking({}).manifest, {"x": text, "unknown": text})
+    found = config.worded(_asking({}), {"x": text, "unknown": text})
     assert found == {"x": value, "unknown": value}
     assert type(found["x"]) is type(value)
 

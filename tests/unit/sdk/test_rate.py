@@ -34,6 +34,7 @@ def test_the_whole_quota_goes_at_once_and_the_next_waits_for_the_first_to_leave_
 GAPS = st.integers(0, 30 * 1024).map(lambda parts: parts / 1024)
 
 
+@pytest.mark.slow
 @given(per_minute=st.integers(1, 20), gaps=st.lists(GAPS, min_size=1, max_size=100))
 def test_no_window_of_a_minute_ever_holds_more_than_the_quota(per_minute: int, gaps: list[float]) -> None:
     time = Time()
