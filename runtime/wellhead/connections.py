@@ -200,15 +200,7 @@ def replace(file: Path, text: str) -> None:
     Raises:
         ConfigurationError: it cannot be written (WH-CFG-012); it is as it was.
     """
-    try:
-        replacement.write(file, text.encode())
-    except OSError as exc:
-        raise ConfigurationError(
-            f"cannot write {file}: {exc.strerror}",
-            code=UNWRITABLE,
-            hint="check that its folder is there and may be written",
-            place=Place(str(file)),
-        ) from exc
+    replacement.write(file, text.encode(), UNWRITABLE)
 
 
 def load_all(

@@ -11,19 +11,37 @@ import stat
 import tempfile
 from pathlib import Path
 
+from wellhead.errors import Code, ConfigurationError, Place
+
 #: Of a file that is not there yet; mkstemp's own mode would keep it from everybody else.
 MODE = 0o644
 
 
-def write(file: Path, content: bytes) -> None:
+def write(file: Path, content: bytes, unwritable: Code) -> None:
     """Put ``content`` in the place of what ``file``, or what it is a link to, holds; the mode stays.
 
     Whoever reads meanwhile reads the old content or the new. A link to nothing gets its target.
 
+    Args:
+        file: what people call it.
+        content: all that it is to hold.
+        unwritable: the code of the error.
+
     Raises:
-        OSError: the folder of the target is missing or may not be written; nothing was changed.
+        ConfigurationError: the folder of the target is missing or may not be written; nothing was changed.
     """
-    target = Path(os.path.realpath(file))
+    try:
+        _put(Path(os.path.realpath(file)), content)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write {file}: {exc.strerror}",
+            code=unwritable,
+            hint="check that its folder is there and may be written",
+            place=Place(str(file)),
+        ) from exc
+
+
+def _put(target: Path, content: bytes) -> None:
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else MODE
     handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
     scratch = Path(name)

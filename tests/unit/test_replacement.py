@@ -11,6 +11,8 @@ from wellhead import connections, replacement
 from wellhead.catalog import keys, pinned, trust
 from wellhead.errors import ConfigurationError
 
+CODE = connections.UNWRITABLE
+
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
@@ -36,7 +38,7 @@ def listed(folder: Path) -> list[str]:
 
 def test_what_a_link_leads_to_is_replaced_and_the_link_stays(shared: Path, link: Path) -> None:
     before = listed(link.parents[1])
-    replacement.write(link, b"after")
+    replacement.write(link, b"after", CODE)
     assert (shared.read_bytes(), link.is_symlink(), shared.is_symlink()) == (b"after", True, False)
     assert (shared.parent / "current.yaml").is_symlink()
     assert listed(link.parents[1]) == before
@@ -44,27 +46,27 @@ def test_what_a_link_leads_to_is_replaced_and_the_link_stays(shared: Path, link:
 
 def test_a_link_to_nothing_gets_its_target(shared: Path, link: Path) -> None:
     shared.unlink()
-    replacement.write(link, b"after")
+    replacement.write(link, b"after", CODE)
     assert (shared.read_bytes(), link.is_symlink()) == (b"after", True)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_the_mode_stays(shared: Path, link: Path, mode: int) -> None:
     shared.chmod(mode)
-    replacement.write(link, b"after")
+    replacement.write(link, b"after", CODE)
     assert shared.stat().st_mode & 0o7777 == mode
 
 
 def test_a_new_file_can_be_read_by_others(tmp_path: Path) -> None:
-    replacement.write(tmp_path / "new", b"x")
+    replacement.write(tmp_path / "new", b"x", CODE)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o644
 
 
 def test_what_could_not_be_written_is_as_it_was(shared: Path, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = listed(link.parents[1])
     monkeypatch.setattr("os.fsync", _full)
-    with pytest.raises(OSError, match="No space"):
-        replacement.write(link, b"after")
+    with pytest.raises(ConfigurationError, match="No space"):
+        replacement.write(link, b"after", CODE)
     assert (shared.read_text(), listed(link.parents[1])) == ("before", before)
 
 

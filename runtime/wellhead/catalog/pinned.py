@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from ruamel.yaml import YAML
 
 from wellhead import replacement
 from wellhead.catalog.verify import VerifiedRelease
-from wellhead.errors import Code, ConfigurationError, Place
+from wellhead.errors import Code
 from wellhead.images.oci import ImageDigests
 from wellhead.manifest.model import State
 
@@ -173,13 +174,7 @@ def write(file: Path, content: bytes) -> None:
     Raises:
         ConfigurationError: it cannot be written (WH-CAT-113).
     """
-    try:
+    # Where they cannot be made, the file cannot be written either, and that is told with its name.
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        replacement.write(file, content)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"cannot write {file}: {exc.strerror}",
-            code=UNWRITABLE,
-            hint="check that its folder is there and may be written",
-            place=Place(str(file)),
-        ) from exc
+    replacement.write(file, content, UNWRITABLE)

@@ -270,15 +270,7 @@ def _changed(file: Path) -> Iterator[tuple[dict[str, Any], TrustFile]]:
     yaml.dump(data, out)
     content = out.getvalue().encode()
     _said(documents.parse(content, str(file)))
-    try:
-        replacement.write(file, content)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"cannot write {file}: {exc.strerror}",
-            code=UNWRITABLE,
-            hint="check that its folder is there and may be written",
-            place=Place(str(file)),
-        ) from exc
+    replacement.write(file, content, UNWRITABLE)
 
 
 def _said(document: documents.Document) -> TrustFile:
