@@ -111,7 +111,7 @@ def listed(folder: Path, *, may_lack: bool = False) -> list[Path]:
             names = sorted(entry.name for entry in entries)
     except FileNotFoundError as exc:
         # A link that leads nowhere is there, like the folder it was made for.
-        if may_lack and not _nearest(folder).is_symlink():
+        if may_lack and _nearest(folder).exists():
             return []
         raise ConfigurationError(
             f"there is no folder {folder}",

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from math import isinf
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +28,9 @@ FIRST_CUT_ROWS = 512
 #: A table at least this large travels as it comes; smaller ones are gathered.
 GATHER_BYTES = TARGET_BATCH_BYTES // 4
 _SAMPLED_ROWS = 8
+
+#: Says of a value whether it would quietly become another one.
+Changes: TypeAlias = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Batcher:
         self.schema = schema
         self._struct = pa.struct(list(schema))
         self._exact = _exact_kinds(schema)
-        self._nested = {field.name: field.type for field in schema if pa.types.is_nested(field.type)}
+        self._changers = {field.name: found for field in schema if (found := _changer(field.type)) is not None}
+        self._watched = {name: changes for name, changes in self._changers.items() if name not in self._exact}
         self._narrow = [field.name for field in schema if _is_narrow(field.type)]
         self._names = frozenset(schema.names)
         self._required = tuple(field.name for field in schema if not field.nullable)
@@ -98,16 +103,16 @@ class Batcher:
             self._convert()
             self._cut()
 
-    def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+    def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take rows; those beyond the cut are shipped at once.
 
         Raises:
-            Fatal: one of them is no dict; none was taken.
+            Fatal: one of them is no mapping; none was taken.
         """
-        self._require_dicts(rows)
+        taken = self._as_dicts(rows)
         done = kept = 0
-        while done < len(rows):
-            part = rows[done : done + self._cut_rows - len(self._rows)] if len(rows) > 1 else rows
+        while done < len(taken):
+            part = taken[done : done + self._cut_rows - len(self._rows)] if len(taken) > 1 else taken
             step = max(1, len(part) // _SAMPLED_ROWS)
             self._look_at(part[::step], stands_for=step)
             self._rows.extend(part)
@@ -142,17 +147,18 @@ class Batcher:
 
     # rows to columns
 
-    def _require_dicts(self, rows: Sequence[Any]) -> None:
+    def _as_dicts(self, rows: Sequence[Any]) -> Sequence[dict[str, Any]]:
         # A set of types is made in a fraction of the time that looking at each row takes.
         if set(map(type, rows)) <= {dict}:
-            return
+            return rows
         for index, row in enumerate(rows):
-            if not isinstance(row, dict):
+            if not isinstance(row, Mapping):
                 self.failure = Fatal(
                     f"out.emit takes dicts; number {index} of this list is {type(row).__name__}",
                     hint="leave out what is no record, or hand it to out.reject, which counts it",
                 )
                 raise self.failure
+        return [dict(row) for row in rows]
 
     def _look_at(self, sample: Sequence[dict[str, Any]], *, stands_for: int) -> None:
         """Estimate the size of rows, and notice fields the schema lacks, from a few that stand for so many each."""
@@ -186,11 +192,9 @@ class Batcher:
         try:
             # pyarrow cuts 1.9 to 1 for an integer column and drops the time of a date column without a word.
             exact = all({type(row.get(name)) for row in rows} <= kinds for name, kinds in self._exact.items())
-            exact = exact and not any(
-                _changes(row.get(name), kind) for name, kind in self._nested.items() for row in rows
-            )
+            exact = exact and not any(changes(row.get(name)) for name, changes in self._watched.items() for row in rows)
             batch = pa.RecordBatch.from_struct_array(pa.array(rows, self._struct)) if exact else self._repaired(rows)
-            if any(pc.any(pc.is_inf(batch.column(name))).as_py() for name in self._narrow):
+            if exact and any(pc.any(pc.is_inf(batch.column(name))).as_py() for name in self._narrow):
                 batch = self._repaired(rows)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             batch = self._repaired(rows)
@@ -204,9 +208,10 @@ class Batcher:
         columns: list[list[Any]] = []
         for field in self.schema:
             values: list[Any] = []
+            changes = self._changers.get(field.name, _never)
             for index, row in enumerate(rows):
                 try:
-                    values.append(_scalar(row.get(field.name), field.type))
+                    values.append(_scalar(row.get(field.name), field.type, changes))
                 except (pa.ArrowException, ValueError, TypeError, OverflowError) as exc:
                     faults.setdefault(index, (field.name, f"{_shown(row.get(field.name))}: {exc}"))
                     values.append(None)
@@ -305,7 +310,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, rows)
 
 
-def _scalar(value: Any, kind: pa.DataType) -> Any:
+def _scalar(value: Any, kind: pa.DataType, changes: Changes) -> Any:
     """Return ``value`` in a form ``kind`` takes: texts are parsed where they stand for times or numbers.
 
     A list or an object in a text column is kept as JSON, and an exact decimal becomes a float where one is the same.
@@ -320,7 +325,7 @@ def _scalar(value: Any, kind: pa.DataType) -> Any:
         value = float(value)
     if isinstance(value, str) and _is_parsed(kind):
         return pa.scalar(value, pa.string()).cast(kind).as_py()
-    if _changes(value, kind):
+    if changes(value):
         raise ValueError(f"a {type(value).__name__} does not fit {kind} unchanged")
     pa.array([value], kind)
     return value
@@ -336,10 +341,6 @@ def _exact_kinds(schema: pa.Schema) -> dict[str, set[type]]:
             kinds[field.name] = {float, int, type(None)}
         elif pa.types.is_date(field.type):
             kinds[field.name] = {date, type(None)}
-        elif pa.types.is_time(field.type) or (
-            (pa.types.is_timestamp(field.type) or pa.types.is_duration(field.type)) and field.type.unit in _COARSE
-        ):
-            kinds[field.name] = {type(None)}
     return kinds
 
 
@@ -352,47 +353,77 @@ def _is_narrow(kind: pa.DataType) -> bool:
     return bool(pa.types.is_float16(kind) or pa.types.is_float32(kind))
 
 
-def _changes(value: Any, kind: pa.DataType) -> bool:
-    """Say whether pyarrow would take ``value`` for ``kind`` and quietly make another one of it."""
+def _changer(kind: pa.DataType) -> Changes | None:
+    """Return what says of a value whether pyarrow would quietly make another one of it for ``kind``; None if never."""
+    if pa.types.is_struct(kind):
+        parts = {field.name: found for field in kind if (found := _changer(field.type)) is not None}
+        return partial(_struct_changes, parts) if parts else None
+    if pa.types.is_map(kind):
+        key, item = _changer(kind.key_type), _changer(kind.item_type)
+        return None if key is item is None else partial(_map_changes, key or _never, item or _never)
     if pa.types.is_nested(kind):
-        return any(_changes(part, part_kind) for part, part_kind in _within(value, kind))
+        part = None if pa.types.is_union(kind) else _changer(kind.value_type)
+        return None if part is None else partial(_list_changes, _unchanged(kind.value_type), part)
+    return _flat_changer(kind)
+
+
+def _flat_changer(kind: pa.DataType) -> Changes | None:
+    coarse = _COARSE.get(getattr(kind, "unit", ""), 1)
     if pa.types.is_integer(kind):
-        return isinstance(value, bool) or (isinstance(value, float | Decimal) and value != int(value))
-    if pa.types.is_floating(kind):
-        return isinstance(value, bool) or (
-            _is_narrow(kind) and isinstance(value, float) and not isinf(value) and abs(value) > _LARGEST[kind.bit_width]
+        return lambda value: isinstance(value, bool) or (isinstance(value, float | Decimal) and value != int(value))
+    if _is_narrow(kind):
+        largest = _LARGEST[kind.bit_width]
+        return lambda value: (
+            isinstance(value, bool) or (isinstance(value, float) and abs(value) > largest and not isinf(value))
         )
+    if pa.types.is_floating(kind):
+        return lambda value: isinstance(value, bool)
     if pa.types.is_date(kind):
-        return isinstance(value, datetime)
-    if pa.types.is_time(kind) and isinstance(value, time):
-        return value.tzinfo is not None or bool(value.microsecond % _COARSE.get(kind.unit, 1))
-    if pa.types.is_timestamp(kind) and isinstance(value, datetime):
-        return bool(value.microsecond % _COARSE.get(kind.unit, 1))
-    if pa.types.is_duration(kind) and isinstance(value, timedelta):
-        return bool(value % timedelta(microseconds=_COARSE.get(kind.unit, 1)))
+        return lambda value: isinstance(value, datetime)
+    if pa.types.is_time(kind):
+        return lambda value: isinstance(value, time) and (value.tzinfo is not None or value.microsecond % coarse != 0)
+    if pa.types.is_timestamp(kind) and coarse > 1:
+        return lambda value: isinstance(value, datetime) and value.microsecond % coarse != 0
+    if pa.types.is_duration(kind) and coarse > 1:
+        return lambda value: isinstance(value, timedelta) and bool(value % timedelta(microseconds=coarse))
+    return None
+
+
+def _unchanged(kind: pa.DataType) -> frozenset[type]:
+    """Return the Python types of which no value is changed for ``kind``, so that a list of them is seen at a glance."""
+    if pa.types.is_integer(kind):
+        return frozenset({int, type(None)})
+    if pa.types.is_floating(kind) and not _is_narrow(kind):
+        return frozenset({float, int, type(None)})
+    return frozenset({type(None)})
+
+
+def _never(_: Any) -> bool:
     return False
 
 
-#: By bits: what the largest finite float of this width is.
+def _struct_changes(parts: Mapping[str, Changes], value: Any) -> bool:
+    return isinstance(value, dict) and any(changes(value.get(name)) for name, changes in parts.items())
+
+
+def _map_changes(key: Changes, item: Changes, value: Any) -> bool:
+    pairs = value.items() if isinstance(value, dict) else value or ()
+    return any(key(one) or item(other) for one, other in pairs)
+
+
+def _list_changes(unchanged: frozenset[type], part: Changes, value: Any) -> bool:
+    return isinstance(value, list | tuple) and not unchanged.issuperset(map(type, value)) and any(map(part, value))
+
+
+#: By bits: what the largest finite float of this width is, and how far one may be from the number it stands for.
 _LARGEST = {16: 65504.0, 32: 3.4028234663852886e38}
-
-
-def _within(value: Any, kind: pa.DataType) -> Iterator[tuple[Any, pa.DataType]]:
-    """Yield the parts of a nested value with their types; of a value that is not nested, none."""
-    if pa.types.is_struct(kind):
-        if isinstance(value, dict):
-            yield from ((value.get(field.name), field.type) for field in kind)
-    elif pa.types.is_map(kind):
-        for pair in value.items() if isinstance(value, dict) else value or ():
-            yield from zip(pair, (kind.key_type, kind.item_type), strict=True)
-    elif isinstance(value, list | tuple) and not pa.types.is_union(kind):
-        yield from ((part, kind.value_type) for part in value)
+_PRECISION = {16: 1e-3, 32: 1e-6, 64: 1e-12}
 
 
 def _may_lose(held: pa.DataType, wanted: pa.DataType) -> bool:
     """Say whether a cast may succeed and still change values, as that of a time to a day does.
 
-    From a float to a narrower one the schema itself asks for less precision; what becomes infinite is looked for.
+    Where a float is asked for, the schema itself asks for its precision; what becomes infinite is looked for.
     """
     types = pa.types
     if types.is_list(held) and types.is_list(wanted):
@@ -401,11 +432,18 @@ def _may_lose(held: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def _is_same(column: pa.Array, cast: pa.Array) -> bool:
-    if pa.types.is_list(column.type):
+    held, wanted = column.type, cast.type
+    if pa.types.is_list(held):
         return _is_same(column.flatten(), cast.flatten())
-    if pa.types.is_floating(column.type) and pa.types.is_floating(cast.type):
-        return bool(pc.sum(pc.is_inf(column)).as_py() == pc.sum(pc.is_inf(cast)).as_py())
-    return bool(cast.cast(column.type).equals(column))
+    if pa.types.is_floating(wanted) and (pa.types.is_floating(held) or pa.types.is_decimal(held)):
+        before = pc.sum(pc.is_inf(column)).as_py() if pa.types.is_floating(held) else 0
+        return bool((pc.sum(pc.is_inf(cast)).as_py() or 0) == (before or 0))
+    back = cast.cast(held)
+    if pa.types.is_floating(held) and pa.types.is_decimal(wanted):
+        # 19.99 is the float that stands for it, not the number itself, and Arrow's way back may end beside it.
+        allowed = pc.multiply(pc.abs(column), pa.scalar(_PRECISION[held.bit_width], held))
+        return bool(pc.all(pc.less_equal(pc.abs(pc.subtract(back, column)), allowed)).as_py() in (True, None))
+    return bool(back.equals(column))
 
 
 def _is_parsed(kind: pa.DataType) -> bool:

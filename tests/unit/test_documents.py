@@ -102,8 +102,11 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path, kind: str) -> None:
     assert caught.value.code == documents.UNREADABLE
 
 
-def test_a_folder_that_may_lack_holds_nothing_unless_a_link_leads_there(tmp_path: Path) -> None:
+def test_a_folder_that_may_lack_holds_nothing_unless_a_link_leads_nowhere(tmp_path: Path) -> None:
     assert documents.listed(tmp_path / "gone" / "below", may_lack=True) == []
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "good").symlink_to(tmp_path / "shared")
+    assert documents.listed(tmp_path / "good" / "below", may_lack=True) == []
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     for folder in (tmp_path / "link", tmp_path / "link" / "below"):
         with pytest.raises(ConfigurationError) as caught:

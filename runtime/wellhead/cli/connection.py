@@ -15,7 +15,7 @@ from wellhead.errors import Code, ConfigurationError, Place, UsageError, Wellhea
 
 if TYPE_CHECKING:
     from wellhead.app import App
-    from wellhead.catalog.policy import Moment
+    from wellhead.catalog.policy import Moment, Policy
     from wellhead.connections import ConnectionFile
     from wellhead.lifecycle.plan import Plan
     from wellhead.manifest.model import Manifest
@@ -238,36 +238,45 @@ def approve(
         if revoke:
             _revoke(host, file, hosts or [], policy or [])
             return
+        wanted = [_host_and_port(text) for text in hosts or []]
+        policies = _policies(host, policy or [])
         if release is not None:
+            # Before it is asked what the connection needs: that may be the release's.
             _approve_release(host, file, release, reason)
-        _approve(host, file, hosts or [], policy or [], reason)
+        _approve(host, file, wanted, policies, reason)
 
 
-def _approve(host: App, file: ConnectionFile, hosts: list[str], names: list[str], reason: str) -> None:
-    """Allow all that is named, or nothing where the connection or a policy does not ask for one of it."""
+def _policies(host: App, names: list[str]) -> list[Policy]:
+    """Return the policies of these names, each of which has to ask for approval."""
+    asking = {one.name: one for one in host.policies if one.effect == "require_approval"} if names else {}
+    for name in names:
+        if name not in asking:
+            raise UsageError(
+                f"there is no policy {name!r} that asks for approval",
+                code=NO_POLICY,
+                hint=f"those that do: {', '.join(asking) or 'none'}",
+            )
+    return [asking[name] for name in names]
+
+
+def _approve(
+    host: App, file: ConnectionFile, wanted: list[tuple[str, int]], policies: list[Policy], reason: str
+) -> None:
+    """Allow all that is named, or nothing where the connection does not ask for one of it."""
     from wellhead.ids import ConnectorId
     from wellhead.registry import approvals, policy_approvals
 
     connector = ConnectorId(file.connection.connector)
-    wanted = [_host_and_port(text) for text in hosts]
-    policies = {one.name: one for one in host.policies if one.effect == "require_approval"} if names else {}
     if wanted:
         _require_asked(host, file, wanted)
-    for name in names:
-        if name not in policies:
-            raise UsageError(
-                f"there is no policy {name!r} that asks for approval",
-                code=NO_POLICY,
-                hint=f"those that do: {', '.join(policies) or 'none'}",
-            )
     said = {"who": output.who(), "reason": reason}
     with host.database.transaction() as tx:
         for known, port in wanted:
             approvals.approve(tx, file.key, connector, known, port, **said)
-        for name in names:
-            policy_approvals.approve(tx, file.key, connector, name, policies[name].sha256, **said)
-    _tell(file, hosts, "opened")
-    _tell(file, names, "approved")
+        for policy in policies:
+            policy_approvals.approve(tx, file.key, connector, policy.name, policy.sha256, **said)
+    _tell(file, [f"{known}:{port}" for known, port in wanted], "opened")
+    _tell(file, [policy.name for policy in policies], "approved")
 
 
 def _require_asked(host: App, file: ConnectionFile, wanted: list[tuple[str, int]]) -> None:

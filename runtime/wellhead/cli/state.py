@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -63,15 +64,19 @@ def set_state(
 ) -> None:
     """Put another state in the place of a stream's; what lies between is read again or never."""
     from wellhead import app as services
-    from wellhead.connections import key_of
-    from wellhead.ids import StreamKey, StreamName
+    from wellhead import connections
+    from wellhead.ids import ConnectorId, StreamKey, StreamName
     from wellhead.lifecycle import state as states
 
     content = _given(state)
     _confirm(f"Replace the state of {connection}/{stream}? Rows may be skipped or read again.", yes=yes)
     with services.opened(config) as host, host.database.transaction() as tx:
-        key = StreamKey(key_of(host.settings, connection), StreamName(stream))
-        states.replace(tx, key, state=content, state_version=version)
+        key = StreamKey(connections.key_of(host.settings, connection), StreamName(stream))
+        connector = None
+        if connections.path_of(host.settings, connection).is_file():
+            file = connections.load(host.settings, connection, os.environ)
+            connector = ConnectorId(file.connection.connector)
+        states.replace(tx, key, state=content, state_version=version, connector=connector)
     output.console().print(f"{connection}/{stream} goes on from {_shown(content)}", markup=False)
 
 
@@ -82,13 +87,14 @@ def reset(connection: Connection, stream: Stream, yes: Yes = False, config: Conf
     from wellhead.connections import key_of
     from wellhead.ids import StreamKey, StreamName
     from wellhead.lifecycle import state as states
-    from wellhead.registry import run_state
+    from wellhead.registry import generations, run_state
 
     _confirm(f"Forget what was read of {connection}/{stream}? The next run reads everything again.", yes=yes)
     with services.opened(config) as host, host.database.transaction() as tx:
         key = StreamKey(key_of(host.settings, connection), StreamName(stream))
-        # As `state set` does: of a name that nothing was read under, nothing can be forgotten.
-        run_state.require(tx, key)
+        if not generations.all_of(tx, key):
+            # As `state set` does: of a name that nothing was read under, nothing can be forgotten.
+            run_state.require(tx, key)
         units = states.reset(tx, key)
     output.console().print(f"forgot {counted(units, 'read unit')} of {connection}/{stream}", markup=False)
 

@@ -13,17 +13,32 @@ from wellhead.registry.database import Transaction
 NOT_HEEDED = Code("WH-RUN-085", "A state was to be set that the next run would not go on from.")
 
 
-def replace(tx: Transaction, stream: StreamKey, *, state: bytes, state_version: int) -> run_state.UnitState:
+def replace(
+    tx: Transaction, stream: StreamKey, *, state: bytes, state_version: int, connector: ConnectorId | None = None
+) -> run_state.UnitState:
     """Let a stream's next run go on from ``state``, after a reset too; rows are added to the table that is there.
+
+    Args:
+        tx: the transaction.
+        stream: whose state it is.
+        state: as the connector would have offered it.
+        state_version: its format.
+        connector: what the connection's next run will use, where that may be another than before.
 
     Raises:
         ConfigurationError: the stream was never read (WH-REG-051), or what is stored of it is not read from a state
-            (WH-RUN-085): a full refresh, or a first read that has not come to its end.
+            (WH-RUN-085): a full refresh, a first read that has not come to its end, or one of another connector.
     """
     run_state.require(tx, stream)
     current = generations.current(tx, stream)
     if current is None:
         raise _not_heeded(stream, "has no complete generation", "run it once: its first read begins at the start")
+    if connector is not None and is_of_another(tx, current, connector):
+        raise _not_heeded(
+            stream,
+            f"was read with another connector than {connector}",
+            "run it once: its first read begins at the start",
+        )
     if current.status == "open" and [unit.unit for unit in run_state.load(tx, stream, current.number)] != [
         WHOLE_STREAM
     ]:
@@ -54,6 +69,9 @@ def is_of_another(tx: Transaction, generation: generations.Generation, connector
 
     Its states are positions in another source, in a form of its own.
     """
+    if generation.basis.sink is None:
+        # Begun before that was asked: its state may long be one of the connector that the connection has now.
+        return False
     run = runs.find(tx, generation.run_id)
     return run is not None and run.connector_id != connector
 

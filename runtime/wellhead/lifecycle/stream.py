@@ -221,18 +221,20 @@ def _resumable(
         # An incremental stream that readers see goes on from its state whatever else changed: its table keeps its rows.
         if is_seen or (is_young and current.basis == _basis(order, offered, current.basis.write)):
             units = tuple(run_state.load(tx, order.key, current.number))
-            _keep_sink(tx, order, current, has_rows=any(unit.rows_generation for unit in units))
+            _keep_sink(tx, tools, order, current, has_rows=any(unit.rows_generation for unit in units))
             return units
         return ()
     whole = run_state.whole_stream(tx, order.key)
     if not is_incremental or whole is None or whole.retired:
         return ()
-    _keep_sink(tx, order, current, has_rows=True)
+    _keep_sink(tx, tools, order, current, has_rows=True)
     run_state.reopen(tx, order.key)
     return (replace(whole, complete=False),)
 
 
-def _keep_sink(tx: Transaction, order: StreamOrder, current: generations.Generation, *, has_rows: bool) -> None:
+def _keep_sink(
+    tx: Transaction, tools: Tools, order: StreamOrder, current: generations.Generation, *, has_rows: bool
+) -> None:
     """Refuse to go on from a state into another sink: the table there would begin with the rows that are new.
 
     What has no row yet, or was begun before sinks were written down, is bound to the present sink.
@@ -248,7 +250,7 @@ def _keep_sink(tx: Transaction, order: StreamOrder, current: generations.Generat
             f"it, which says which sink it is; `wellhead run {name} --full-refresh` or `wellhead state reset {name} "
             f"{order.key.stream}` reads everything anew into the new one",
         )
-    generations.bind(tx, order.key, current.number, order.place)
+    generations.bind(tx, order.key, current.number, order.place, tools.claim.run_id)
 
 
 def _order_message(

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from wellhead.manifest.model import Manifest
 INVALID_CONFIG = Code("WH-MAN-110", "A connection's config is not what the connector asks for.")
 
 _TRUE = {"true": True, "false": False}
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INTEGER = re.compile(r"[+-]?\d{1,40}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _YAML_TAGS = "tag:yaml.org,2002:"
 #: How far references and choices within a schema are followed; those of a schema that means itself have no end.
@@ -90,7 +90,7 @@ def worded(manifest: Manifest, words: Mapping[str, str]) -> dict[str, Any]:
     cannot be read stays text, and `config_errors` says what was asked for.
     """
     schema = manifest.config.schema_
-    return {name: _worded(text, _places(schema, name, schema), schema) for name, text in words.items()}
+    return {name: _worded(text, _places([schema], name, schema), schema) for name, text in words.items()}
 
 
 def _worded(text: str, places: list[Any], root: Any) -> Any:
@@ -130,15 +130,10 @@ def _of_node(node: Any, places: list[Any], root: Any) -> Any:
         case ScalarNode() if str(node.tag).startswith(_YAML_TAGS):
             return node.value if node.style else _worded(node.value, places, root)
         case SequenceNode():
-            items = [item for place in places for item in _places(place, None, root)]
+            items = _places(places, None, root)
             return [_of_node(item, items, root) for item in node.value]
         case MappingNode() if all(isinstance(key, ScalarNode) for key, _ in node.value):
-            pairs = {
-                key.value: _of_node(
-                    value, [inner for place in places for inner in _places(place, key.value, root)], root
-                )
-                for key, value in node.value
-            }
+            pairs = {key.value: _of_node(value, _places(places, key.value, root), root) for key, value in node.value}
             if len(pairs) == len(node.value):
                 return pairs
     raise ValueError("this is more than a value")
@@ -149,15 +144,20 @@ def _kinds(schema: Any) -> set[str]:
     return {wanted} if isinstance(wanted, str) else set(wanted or ())
 
 
-def _places(schema: Any, name: str | None, root: Any) -> list[Any]:
-    """Return the schemas of a property of what ``schema`` speaks of, or of its items where ``name`` is None."""
+def _places(schemas: Iterable[Any], name: str | None, root: Any) -> list[Any]:
+    """Return the schemas of a property of what ``schemas`` speak of, or of its items where ``name`` is None."""
     found = []
-    for part in _parts(schema, root, 0):
+    # A schema that several refer to counts once: where one means itself they would multiply at every level.
+    for part in _once(schemas, root):
         if name is None:
             found.append(part.get("items"))
         else:
             found.append(part.get("properties", {}).get(name, part.get("additionalProperties")))
-    return [part for inner in found for part in _parts(inner, root, 0)]
+    return _once(found, root)
+
+
+def _once(schemas: Iterable[Any], root: Any) -> list[Any]:
+    return list({id(part): part for schema in schemas for part in _parts(schema, root, 0)}.values())
 
 
 def _parts(schema: Any, root: Any, depth: int) -> Iterator[Any]:

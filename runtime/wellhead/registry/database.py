@@ -248,8 +248,9 @@ def _parse(url: str) -> URL:
             hint=f"write sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE; {_ELSEWHERE}",
         ) from None
     # A password ends at its first `@`: of one that has another, the rest would be called host, database or option.
-    if backend == "postgresql" and url.count("@") > 1:
-        raise ConfigurationError("registry.url has more than one `@`", code=BAD_URL, hint=_ELSEWHERE)
+    login, _, rest = url.partition("://")[2].partition("@")
+    if backend == "postgresql" and ":" in login and "@" in rest:
+        raise ConfigurationError("registry.url has an `@` in its password", code=BAD_URL, hint=_ELSEWHERE)
     return parsed.set(drivername="sqlite+pysqlite" if backend == "sqlite" else "postgresql+psycopg")
 
 

@@ -121,9 +121,10 @@ def adopt(tx: Transaction, generation: Generation) -> None:
     )
 
 
-def bind(tx: Transaction, stream: StreamKey, number: int, sink: Place) -> None:
-    """Say which sink a generation's rows go to from now on; only right while no other one holds any of them."""
-    tx.execute(sa.update(table).where(_of(stream), table.c.number == number).values(**_placed(sink)))
+def bind(tx: Transaction, stream: StreamKey, number: int, sink: Place, run_id: RunId) -> None:
+    """Say which sink a generation's rows go to from now on, and by which run; only right while no other has any."""
+    changed = sa.update(table).where(_of(stream), table.c.number == number).values(run_id=run_id, **_placed(sink))
+    tx.execute(changed)
 
 
 def current(tx: Transaction, stream: StreamKey) -> Generation | None:

@@ -179,6 +179,15 @@ def test_of_several_that_are_to_be_allowed_none_is_where_one_is_not_asked_for(pr
     assert in_force(project) == []
 
 
+@pytest.mark.parametrize("named", [("nonsense",), ("--policy", "nosuch")])
+def test_a_release_is_not_agreed_to_where_something_else_cannot_be_meant(
+    project: Project, named: tuple[str, ...]
+) -> None:
+    connected(project)
+    refused = project.call("connection", "approve", "shop", *named, "--release", "1.0.0")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
 def test_a_connection_that_several_projects_share_is_disabled_for_all_of_them(project: Project, tmp_path: Path) -> None:
     connected(project)
     shared, link = tmp_path / "shop.yaml", project.root / "connections" / "shop.yaml"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.project import Outcome, Project, Warm
 from wellhead.connections import load
-from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName
+from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName, UnitKey
 from wellhead.registry import connections, deadletters, generations, run_state, runs
 from wellhead.registry.database import Database
 from wellhead.settings import load as load_settings
@@ -169,6 +169,18 @@ def test_a_state_is_shown_set_and_reset(project: Project) -> None:
     assert '{"next": 3}' in project.must("state", "show", "flights").stdout
     project.must("state", "reset", "flights", "rows", "--yes")
     assert '{"next"' not in project.must("state", "show", "flights").stdout
+
+
+def test_a_first_read_in_parts_can_be_given_up(project: Project) -> None:
+    key = StreamKey(load(load_settings(project.root / "wellhead.yaml"), "flights", {}).key, StreamName("parts"))
+    database = Database.open(f"sqlite:///{project.root}/.wellhead/registry.db")
+    with database.transaction() as tx:
+        basis = generations.Basis("full_refresh", "replace", "h", "f", "1")
+        begun = generations.begin(tx, key, basis, RunId("run-1"))
+        units = [run_state.PlannedUnit(UnitKey(name)) for name in ("one", "two")]
+        run_state.plan_units(tx, key, generation=begun.number, epoch=1, units=units)
+    database.close()
+    assert "forgot 2 read units" in project.must("state", "reset", "flights", "parts", "--yes").stdout
 
 
 @pytest.mark.parametrize("named", [("nosuch", "rows"), ("flights", "nosuch")])

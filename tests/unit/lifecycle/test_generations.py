@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.unit.lifecycle.conftest import World
-from wellhead.errors import TransientError
-from wellhead.ids import RunId
+from wellhead.errors import ConfigurationError, TransientError
+from wellhead.ids import ConnectorId, RunId
 from wellhead.lifecycle import commit, recover, stream
 from wellhead.lifecycle import state as states
 from wellhead.lifecycle.claim import Claim
@@ -24,6 +24,8 @@ from wellhead.registry.run_state import MOVED_ON
 from wellhead.sinks.parquet import Parquet
 from wellhead.sinks.segments import DISK_FULL
 from wellhead_generator.connector import Generator
+
+pytestmark = pytest.mark.slow
 
 pytestmark = pytest.mark.slow
 
@@ -404,3 +406,22 @@ def test_files_of_a_generation_that_goes_on_stay(world: World) -> None:
     assert world.run(file).streams[0].rows == 20
     assert world.ids() == list(range(40))
     assert world.generations() == [(1, "swapped", "replace")]
+
+
+def test_a_state_from_before_connectors_were_compared_is_gone_on_from_once_and_again(world: World) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    with world.database.transaction() as tx:
+        tx.execute(sa.update(tables.generations).values(sink_id=None, sink_path=None))
+    for rows in (FORTY["rows"], 50):
+        report = world.run(world.connect(INCREMENTAL, config={"rows": rows}, connector="dev/other"))
+        assert report.streams[0].rows == 10
+    assert world.ids() == list(range(50))
+
+
+def test_a_state_that_another_connector_would_not_be_handed_is_refused(world: World) -> None:
+    world.run(world.connect(INCREMENTAL, config={"rows": 30}))
+    with world.database.transaction() as tx, pytest.raises(ConfigurationError) as caught:
+        states.replace(tx, world.key(), state=b"{}", state_version=1, connector=ConnectorId("dev/other"))
+    assert caught.value.code == states.NOT_HEEDED
+    with world.database.transaction() as tx:
+        states.replace(tx, world.key(), state=b"{}", state_version=1, connector=ConnectorId("dev/generator"))

@@ -425,6 +425,7 @@ def test_a_word_is_text_as_it_was_typed_where_the_schema_takes_text(schema: Any,
     ("schema", "text", "value"),
     [
         ({"type": "integer"}, "5432", 5432),
+        ({"type": "integer"}, "1700000000000000000", 1_700_000_000_000_000_000),
         ({"type": "integer"}, "1_000", "1_000"),
         ({"type": "integer"}, "0x10", "0x10"),
         ({"type": "number"}, "1.10", 1.1),
@@ -479,6 +480,14 @@ def test_a_word_that_no_schema_speaks_of_is_read_only_where_it_reads_back_as_it_
     found = config.worded(_asking({}), {"x": text, "unknown": text})
     assert found == {"x": value, "unknown": value}
     assert type(found["x"]) is type(value)
+
+
+def test_a_schema_that_means_itself_in_several_ways_has_an_end() -> None:
+    several = {"anyOf": [{"$ref": "#/$defs/tree"}, {"$ref": "#/$defs/other"}]}
+    tree = {"type": "object", "properties": {"in": several}}
+    text = '{"in": ' * 30 + "{}" + "}" * 30
+    found = config.worded(_asking({"$ref": "#/$defs/tree"}, tree=tree, other=dict(tree)), {"x": text})["x"]
+    assert found == json.loads(text)
 
 
 def test_the_given_config_is_not_changed() -> None:

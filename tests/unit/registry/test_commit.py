@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from wellhead.errors import ConfigurationError, FatalError, TransientError
-from wellhead.ids import WHOLE_STREAM, StreamKey, StreamName, UnitKey
+from wellhead.ids import WHOLE_STREAM, RunId, StreamKey, StreamName, UnitKey
 from wellhead.registry import deadletters, generations, run_state, segments
 from wellhead.registry.database import Database
 from wellhead.registry.generations import Basis, Place
@@ -270,7 +270,7 @@ def test_a_generation_knows_its_sink_and_a_folder_that_was_moved_is_the_same(dat
     place = Place("parquet:1", "/here")
     with database.transaction() as tx:
         assert generations.begin(tx, STREAM, BASIS, RUN).basis.sink is None
-        generations.bind(tx, STREAM, 1, place)
+        generations.bind(tx, STREAM, 1, place, RunId("run-2"))
         found = generations.current(tx, STREAM)
     assert found is not None
     assert str(found.basis.sink) == "/here (parquet)"

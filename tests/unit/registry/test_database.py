@@ -225,6 +225,12 @@ def test_an_address_of_no_use_is_refused(url: str) -> None:
     assert caught.value.code.name == "WH-REG-007"
 
 
+@pytest.mark.parametrize("url", ["postgresql://user@server@127.0.0.1:1/x", "postgresql://127.0.0.1:1/x?options=a@b"])
+def test_an_at_sign_elsewhere_than_in_a_password_is_part_of_the_address(url: str) -> None:
+    with pytest.raises(TransientError):
+        Database.open(url)
+
+
 def test_a_file_that_is_no_database_is_called_damaged(tmp_path: Path) -> None:
     (tmp_path / "registry.db").write_bytes(b"this is not a database at all" * 1000)
     with pytest.raises(FatalError) as caught:

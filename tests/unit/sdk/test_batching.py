@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -270,6 +272,7 @@ def test_a_value_that_its_type_holds_arrives_as_it_is(kind: pa.DataType, value: 
     ("held", "kind"),
     [
         (pa.array([1.239]), pa.decimal128(10, 2)),
+        (pa.array([19.99, 19.991]), pa.decimal128(10, 2)),
         (pa.array([1e300]), pa.float32()),
         (pa.array([datetime(2024, 1, 2, 13)]), pa.date32()),  # noqa: DTZ001 - a column without a zone
         (pa.array([datetime(2024, 1, 2, 13)]), pa.time64("us")),  # noqa: DTZ001
@@ -287,7 +290,10 @@ def test_a_table_whose_values_a_cast_would_change_is_refused(held: pa.Array, kin
     ("held", "kind"),
     [
         (pa.array([1, None], pa.int32()), pa.int64()),
-        (pa.array([0.1, None]), pa.decimal128(10, 2)),
+        (pa.array([0.1, 19.99, 12.34, -99999999.99, 0.1 + 0.2, None]), pa.decimal128(10, 2)),
+        (pa.array([0.1, 1234.5678], pa.float32()), pa.decimal128(38, 9)),
+        (pa.array([Decimal("12.34"), Decimal("19.99"), None], pa.decimal128(38, 18)), pa.float64()),
+        (pa.array([Decimal("1234.5678")], pa.decimal128(10, 4)), pa.float32()),
         (pa.array([1.1, float("inf"), None]), pa.float32()),
         (pa.array([[1.1], None]), pa.list_(pa.float32())),
         (pa.array(["7", None]), pa.int64()),
@@ -348,3 +354,18 @@ def test_rows_that_are_lost_are_remembered(where: str, monkeypatch: pytest.Monke
         tape.batcher.flush()
     assert tape.batcher.is_empty
     assert str(tape.batcher.failure) == "a defect"
+
+
+def test_a_row_beside_an_infinity_is_set_aside_once() -> None:
+    tape = Tape(pa.schema([("id", pa.int64()), ("x", pa.float32())]))
+    tape.batcher.add_rows([{"id": 1.5, "x": 1.0}, {"id": 2, "x": float("inf")}])
+    tape.batcher.flush()
+    assert [reject.column for reject in tape.rejects] == ["id"]
+    assert tape.rows == [{"id": 2, "x": float("inf")}]
+
+
+def test_any_mapping_is_a_record() -> None:
+    tape = Tape()
+    tape.batcher.add_rows([MappingProxyType({"id": 1}), OrderedDict(id=2), {"id": 3}])
+    tape.batcher.flush()
+    assert [row["id"] for row in tape.rows] == [1, 2, 3]
