@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wellhead.clock import Clock
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, TransientError
+from wellhead.errors import Code, TransientError, WellheadError
 from wellhead.ids import ConnectionKey, ConnectorId, RunId, new_run_id
 from wellhead.lifecycle.stop import Reason, Stop
 from wellhead.registry import connections, runs
@@ -252,10 +252,14 @@ class _Keeper(threading.Thread):
                 if error.code == FENCED or self._clock.monotonic() - renewed > self._ttl_s * 2 / 3:
                     self._stop_run.request(Reason.FENCED)
                     return
-            except Exception:  # noqa: BLE001 - a keeper that died would let the lease run out unnoticed
+            except WellheadError:
                 # The registry is damaged or gone for good: the run's own next commit tells the user.
                 self._stop_run.request(Reason.FENCED)
                 return
+            except BaseException:
+                # A defect is told by its trace; a keeper that only died would let the lease run out unnoticed.
+                self._stop_run.request(Reason.FENCED)
+                raise
             else:
                 renewed = self._clock.monotonic()
                 if cancelled:

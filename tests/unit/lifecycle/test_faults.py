@@ -535,6 +535,8 @@ def test_a_keeper_that_meets_a_defect_ends_the_run_and_not_only_itself(
     def fail(self: object) -> bool:
         raise RuntimeError("a defect")
 
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
     monkeypatch.setattr(claim._Keeper, "_renew", fail)
     stop = Stop()
     with claim.claimed(
@@ -542,6 +544,7 @@ def test_a_keeper_that_meets_a_defect_ends_the_run_and_not_only_itself(
     ):
         assert stop.wait(20)
     assert stop.reason is Reason.FENCED
+    assert [str(one.exc_value) for one in told] == ["a defect"]
 
 
 def test_a_run_whose_sink_cannot_be_opened_is_recorded_with_that_error(world: World) -> None:
