@@ -168,6 +168,33 @@ def test_since_bounds_the_first_run_alone(database: Source) -> None:
     assert _next(database, first, since=datetime.now(UTC) + timedelta(days=1)).column("id") == [4]
 
 
+def test_since_bounds_the_first_rows_however_late_they_come(database: Source) -> None:
+    database.psql("insert into t values (1, 'old', '2020-01-01'), (2, 'none', null)")
+    first = database.behind("public.t", "at", since=datetime.now(UTC) - timedelta(days=1))
+    second = _next(database, first)
+    assert (first.rows(), second.rows()) == ([], [])
+    database.psql("insert into t values (3, 'new', now()), (4, 'still old', '2020-01-02')")
+    third = _next(database, second)
+    assert third.column("id") == [3]
+    database.psql("insert into t values (5, 'older, and late', now() - interval '5 s')")
+    assert _next(database, third).column("id") == [5]
+
+
+def test_since_bounds_a_first_read_that_is_gone_on_with(database: Source) -> None:
+    database.psql(
+        "insert into t values (0, 'just before', now() - interval '1441 min'), (8001, 'none', null); "
+        "insert into t select i, repeat(md5(i::text), 40), now() - interval '1439 min' + i * interval '1 ms' "
+        "from generate_series(1, 8000) i"
+    )
+    interrupted = Tape(stop_after=1)
+    with pytest.raises(StoppedError):
+        database.behind("public.t", "at", since=datetime.now(UTC) - timedelta(days=1), tape=interrupted)
+    kept = [key for batch in interrupted.committed for key in batch.column("id").to_pylist()]
+    assert kept
+    resumed = _next(database, interrupted)
+    assert Counter(kept + resumed.column("id")) == Counter(range(1, 8001))
+
+
 def test_the_cursor_need_not_be_among_the_columns(database: Source) -> None:
     database.psql("insert into t values (1, 'x', now())")
     first = database.behind("public.t", "at", columns=("v",))

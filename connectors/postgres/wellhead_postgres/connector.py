@@ -256,7 +256,12 @@ def _read_behind_cursor(
     # The SDK's cursor needs the column even where nobody wants it.
     hidden = [] if column in columns else [column]
     schema = pa.schema([each.field for each in (*columns, *hidden)])
-    is_first = request.cursor is None or bool(request.cursor.get("first"))
+    state = request.cursor or {}
+    is_first = request.cursor is None or bool(state.get("first"))
+    # It bounds what comes before the first position, however many runs that takes.
+    asked = None if request.since is None else request.since.isoformat()
+    since = asked if request.cursor is None else state.get("since")
+    bounded = {} if since is None else {"since": since}
     with session.snapshot() as sql:
         sql.execute(f"SELECT now()::{kind}" if kind in _TIMES else "SELECT NULL::date")
         ((snapshot_at,),) = sql.fetchall()
@@ -264,16 +269,16 @@ def _read_behind_cursor(
             request.cursor, column.field, snapshot_at=snapshot_at, lookback_s=session.config.lookback_seconds
         )
         conditions = list(filters)
+        if since is not None:
+            conditions.append(_since(request, str(since), quoted, kind))
         if cursor.low is not None:
             low = cursor.low if isinstance(cursor.low, int) else cursor.low.isoformat()
             behind = f"{quoted} >= {query.literal(str(low))}::{kind}"
             # Rows without a cursor sort last, so a first read that was interrupted has not met them yet.
-            conditions.append(f"{behind} OR {quoted} IS NULL" if is_first and not request.since else behind)
+            conditions.append(f"{behind} OR {quoted} IS NULL" if is_first else behind)
         elif not is_first:
             # No row had a value yet, so nothing else bounds this read; those without one came with the first.
             conditions.append(f"{quoted} IS NOT NULL")
-        elif request.since is not None:
-            conditions.append(_since(request, quoted, kind))
         select = query.select(table, [*columns, *hidden], order=(request.cursor_field,), conditions=conditions)
         pending = 0
         for page in _pages(sql, select, request, schema, table):
@@ -281,7 +286,7 @@ def _read_behind_cursor(
             _emit(replace(page, batch=fresh.select(request.schema.names)), out)
             pending += page.size_bytes
             if pending >= _LARGEST_BATCH and None not in page.last_key:
-                out.checkpoint({**cursor.state(), "first": is_first})
+                out.checkpoint({**cursor.state(), "first": is_first, **bounded})
                 pending = 0
     if cursor.reread:
         out.log(
@@ -292,11 +297,12 @@ def _read_behind_cursor(
             stream=request.stream,
             mend="lower lookback_seconds, or choose a cursor_field of which fewer rows share a value",
         )
-    out.checkpoint(cursor.state(final=True))
+    reached = cursor.state(final=True)
+    out.checkpoint(reached if "high" in reached else {**reached, **bounded})
 
 
-def _since(request: ReadRequest, quoted: str, kind: str | None) -> str:
-    if kind not in _TIMES or request.since is None:
+def _since(request: ReadRequest, since: str, quoted: str, kind: str | None) -> str:
+    if kind not in _TIMES:
         raise Configuration(
             f"`since` is a time, and {request.cursor_field} holds numbers",
             reason="invalid_request",
@@ -304,7 +310,7 @@ def _since(request: ReadRequest, quoted: str, kind: str | None) -> str:
             fields={"since": f"cannot bound {request.cursor_field}"},
             stream=request.stream,
         )
-    return f"{quoted} >= {query.literal(request.since.isoformat())}::timestamptz::{kind}"
+    return f"{quoted} >= {query.literal(since)}::timestamptz::{kind}"
 
 
 def _pages(
