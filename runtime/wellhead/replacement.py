@@ -6,15 +6,39 @@ what the others read as it was, and a key that was revoked here would still be t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wellhead.errors import Code, ConfigurationError, Place
 
 #: Of a file that is not there yet; mkstemp's own mode would keep it from everybody else.
 MODE = 0o644
+
+
+@contextmanager
+def exclusive(file: Path, unwritable: Code) -> Iterator[None]:
+    """Let one process at a time change ``file``, so that what it read in the block is what it replaces.
+
+    The lock is on the folder of what the file really is: it leaves nothing beside it, and the kernel drops it when its
+    holder dies.
+
+    Raises:
+        ConfigurationError: that folder is missing or may not be read.
+    """
+    try:
+        folder = os.open(Path(os.path.realpath(file)).parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as exc:
+        raise _refused(file, unwritable, exc) from exc
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write(file: Path, content: bytes, unwritable: Code) -> None:
@@ -33,12 +57,16 @@ def write(file: Path, content: bytes, unwritable: Code) -> None:
     try:
         _put(Path(os.path.realpath(file)), content)
     except OSError as exc:
-        raise ConfigurationError(
-            f"cannot write {file}: {exc.strerror}",
-            code=unwritable,
-            hint="check that its folder is there and may be written",
-            place=Place(str(file)),
-        ) from exc
+        raise _refused(file, unwritable, exc) from exc
+
+
+def _refused(file: Path, unwritable: Code, exc: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot write {file}: {exc.strerror}",
+        code=unwritable,
+        hint="check that its folder is there and may be read and written",
+        place=Place(str(file)),
+    )
 
 
 def _put(target: Path, content: bytes) -> None:

@@ -41,6 +41,7 @@ NO_KEYS = Code("WH-CAT-010", "Nobody is trusted to sign for a namespace.")
 UNSIGNED_IN_PRODUCTION = Code("WH-CAT-011", "Unsigned releases are allowed in development only.")
 ASKS_FOR_NONE = Code("WH-CAT-012", "A key was to be trusted by a rule that asks for no signature.")
 UNWRITABLE = Code("WH-CAT-013", "trust.yaml cannot be written.")
+REVOKED_ALREADY = Code("WH-CAT-014", "A key was to be trusted that is revoked.")
 
 FILE_NAME = "trust.yaml"
 #: A namespace, or one connector in it.
@@ -227,9 +228,17 @@ def add(file: Path, scope: str, key: PublicKey, comment: str) -> None:
 
     Raises:
         ConfigurationError: the file is not valid or would not be (WH-DOC-…), its rule for the scope asks for no
-            signature (WH-CAT-012), or it cannot be written (WH-CAT-013); it is then left alone.
+            signature (WH-CAT-012), the key is revoked in it (WH-CAT-014), or it cannot be written (WH-CAT-013); it is
+            then left alone.
     """
     with _changed(file) as (data, said):
+        if any(entry.id == key.id for entry in said.revoked_keys):
+            raise ConfigurationError(
+                f"{file} revokes the key {key.id}, so that nothing it signs would count for {scope}",
+                code=REVOKED_ALREADY,
+                hint="put the files of that pair away and make another, whose id is another too",
+                place=Place(str(file), field="revoked_keys"),
+            )
         if scope in said.namespaces and said.namespaces[scope].allow_unsigned:
             raise ConfigurationError(
                 f"{file} allows unsigned releases of {scope}, so that no key can be added",
@@ -259,18 +268,19 @@ def revoke(file: Path, key: KeyId, after: datetime | None) -> None:
 @contextmanager
 def _changed(file: Path) -> Iterator[tuple[dict[str, Any], TrustFile]]:
     """Give out the file's content to be changed, and what it says; comments stay, and it is valid before and after."""
-    yaml = YAML(typ="rt", pure=True)
-    said, data = TrustFile(), None
-    if file.exists():
-        said = _said(documents.read(file))
-        data = yaml.load(file.read_text("utf-8-sig"))
-    data = {} if data is None else data
-    yield data, said
-    out = io.StringIO()
-    yaml.dump(data, out)
-    content = out.getvalue().encode()
-    _said(documents.parse(content, str(file)))
-    replacement.write(file, content, UNWRITABLE)
+    with replacement.exclusive(file, UNWRITABLE):
+        yaml = YAML(typ="rt", pure=True)
+        said, data = TrustFile(), None
+        if file.exists():
+            said = _said(documents.read(file))
+            data = yaml.load(file.read_text("utf-8-sig"))
+        data = {} if data is None else data
+        yield data, said
+        out = io.StringIO()
+        yaml.dump(data, out)
+        content = out.getvalue().encode()
+        _said(documents.parse(content, str(file)))
+        replacement.write(file, content, UNWRITABLE)
 
 
 def _said(document: documents.Document) -> TrustFile:

@@ -1,11 +1,14 @@
 """Keys in files and the operator's trust.yaml."""
 
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from wellhead import replacement
 from wellhead.catalog import keys, trust
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId
@@ -113,6 +116,37 @@ def test_a_trust_file_that_does_not_add_up_is_refused(tmp_path: Path, text: str)
     file.write_text(text.replace("PUBLIC", key.text).replace("ID", f"'{key.id}'"))
     with pytest.raises(ConfigurationError):
         trust.load(file)
+
+
+def test_a_revoked_key_is_not_trusted_anew(tmp_path: Path) -> None:
+    file = tmp_path / "trust.yaml"
+    key = keys.new_pair(tmp_path, "k").public
+    trust.add(file, "dev", key, "laptop")
+    trust.revoke(file, key.id, None)
+    before = file.read_bytes()
+    with pytest.raises(ConfigurationError, match=f"revokes the key {key.id}") as caught:
+        trust.add(file, "acme", key, "again")
+    assert caught.value.code == trust.REVOKED_ALREADY
+    assert file.read_bytes() == before
+
+
+def test_of_two_who_change_trust_at_once_neither_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "trust.yaml"
+    first, second = (keys.new_pair(tmp_path, name).public for name in ("first", "second"))
+    other = threading.Thread(target=trust.add, args=(file, "acme", second, "the other's"))
+    write = replacement.write
+
+    def overtaken(*given: Any) -> None:
+        if threading.current_thread() is not other:
+            other.start()
+            # It has to wait for the lock all that time; without one it would be done.
+            other.join(0.5)
+        write(*given)
+
+    monkeypatch.setattr(replacement, "write", overtaken)
+    trust.add(file, "dev", first, "one's")
+    other.join()
+    assert trust.load(file).rules.keys() == {"dev", "acme"}
 
 
 @pytest.mark.parametrize("after", [None, datetime(2027, 1, 1, tzinfo=UTC)])
