@@ -65,7 +65,8 @@ class Transport(_Part):
     @classmethod
     def _plain(cls, base_url: str) -> str:
         parts = urlsplit(base_url)
-        if parts.scheme != "https" or not parts.hostname:
+        # Reading the port raises on one that is no number, or none of TCP's.
+        if parts.scheme != "https" or not parts.hostname or parts.port == 0:
             raise ValueError("must be https://HOST[:PORT][/PATH]")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             # The text itself stays out of the message: what stands there may be a secret.

@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -115,6 +116,18 @@ class VaultSettings(Section):
     approle: AppRole | None = Field(None, description="Login by AppRole.")
     token_role: str = Field("wellhead-run", description="Token role that mints one token a run.")
     policy_prefix: str = Field("wellhead-", description="Prefix of the policy of one connection.")
+
+    @field_validator("address")
+    @classmethod
+    def _reachable(cls, address: str) -> str:
+        try:
+            parts = urlsplit(address)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise ValueError("must be https://HOST:PORT, the port from 1 to 65535")
+        return address
 
     @model_validator(mode="after")
     def _one_login(self) -> VaultSettings:

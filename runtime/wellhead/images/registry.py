@@ -71,11 +71,11 @@ class Registry:
             ConfigurationError: another form (WH-IMG-046), or clear text (WH-IMG-042).
         """
         parts = _ADDRESS.fullmatch(address)
-        if parts is None:
+        if parts is None or not transport.is_reachable(parts[1]):
             raise ConfigurationError(
                 f"{transport.shown(address)} is no address of a registry",
                 code=BAD_ADDRESS,
-                hint="write https://HOST[:PORT][/PREFIX], in lower case, without user and password",
+                hint="write https://HOST[:PORT][/PREFIX] in lower case, PORT up to 65535, without user and password",
             )
         self._prefix = parts[2].strip("/")
         self._transport = Transport(parts[1], credentials, ca_file, pause)

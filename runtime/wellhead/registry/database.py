@@ -241,11 +241,11 @@ def _parse(url: str) -> URL:
         backend = parsed.get_backend_name()
     except (exc.ArgumentError, ValueError):
         backend = ""
-    if backend not in ("sqlite", "postgresql"):
+    if backend not in ("sqlite", "postgresql") or not (parsed.port is None or 0 < parsed.port < 65536):
         raise ConfigurationError(
             "registry.url is not the address of a supported database",
             code=BAD_URL,
-            hint=f"write sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE; {_ELSEWHERE}",
+            hint=f"write sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE, PORT up to 65535; {_ELSEWHERE}",
         ) from None
     # A password ends at its first `@`: of one that has another, the rest would be called host, database or option.
     login, _, rest = url.partition("://")[2].partition("@")

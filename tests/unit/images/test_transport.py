@@ -276,6 +276,9 @@ def test_a_name_that_does_not_resolve_is_told() -> None:
         "https://x/UP",
         "https://user:pass@[/x",
         "https://user:pass@x:port/x",
+        "https://registry.example:65536",
+        "https://registry.example:0/x",
+        "https://:443",
     ],
 )
 def test_an_address_is_checked_before_anything_is_sent(address: str) -> None:

@@ -45,6 +45,8 @@ class Server(Protocol):
         "postgresql://u@host:Secret/x",
         "postgresql://u:Secret@[::1/x",
         "mysql://u:Secret@host/x",
+        "postgresql://u:Secret@host:65536/x",
+        "postgresql://u:Secret@host:0/x",
     ],
 )
 def test_an_address_that_cannot_be_taken_apart_is_refused_and_not_told(url: str) -> None:
