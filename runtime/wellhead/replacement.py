@@ -6,6 +6,7 @@ what the others read as it was, and a key that was revoked here would still be t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +19,19 @@ from wellhead.errors import Code, ConfigurationError, Place
 
 #: Of a file that is not there yet; mkstemp's own mode would keep it from everybody else.
 MODE = 0o644
+
+
+def target(file: Path) -> Path:
+    """Return where a file that is to be replaced really is; it need not be there yet.
+
+    Raises:
+        OSError: something else than a regular file stands there. Who may rename over a device, as root may over
+            /dev/null, takes it from every process of the machine.
+    """
+    real = Path(os.path.realpath(file))
+    if real.exists() and not real.is_file():
+        raise OSError(errno.EPERM, "it is no regular file", str(file))
+    return real
 
 
 @contextmanager
@@ -52,10 +66,11 @@ def write(file: Path, content: bytes, unwritable: Code) -> None:
         unwritable: the code of the error.
 
     Raises:
-        ConfigurationError: the folder of the target is missing or may not be written; nothing was changed.
+        ConfigurationError: the folder of the target is missing or may not be written, or the target is no regular file;
+            nothing was changed.
     """
     try:
-        _put(Path(os.path.realpath(file)), content)
+        _put(target(file), content)
     except OSError as exc:
         raise _refused(file, unwritable, exc) from exc
 
@@ -69,9 +84,9 @@ def _refused(file: Path, unwritable: Code, exc: OSError) -> ConfigurationError:
     )
 
 
-def _put(target: Path, content: bytes) -> None:
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else MODE
-    handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
+def _put(real: Path, content: bytes) -> None:
+    mode = stat.S_IMODE(real.stat().st_mode) if real.exists() else MODE
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=real.parent)
     scratch = Path(name)
     try:
         with os.fdopen(handle, "wb") as out:
@@ -79,6 +94,6 @@ def _put(target: Path, content: bytes) -> None:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        scratch.rename(target)
+        scratch.rename(real)
     finally:
         scratch.unlink(missing_ok=True)

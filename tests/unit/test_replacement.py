@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def test_what_could_not_be_written_is_as_it_was(shared: Path, link: Path, monkey
 
 def _full(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_what_is_no_file_is_never_replaced(shared: Path, link: Path) -> None:
+    shared.unlink()
+    os.mkfifo(shared)
+    before = listed(link.parents[1])
+    with pytest.raises(ConfigurationError, match="it is no regular file"):
+        replacement.write(link, b"after", CODE)
+    assert shared.is_fifo()
+    assert listed(link.parents[1]) == before
 
 
 def test_a_key_that_is_revoked_by_way_of_a_link_is_revoked_for_all_who_share_the_file(shared: Path, link: Path) -> None:

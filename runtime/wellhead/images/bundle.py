@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from wellhead import replacement
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import Digest
 from wellhead.images import layout, oci
@@ -41,12 +42,13 @@ def pack(source: Layout, extra: Mapping[str, bytes], file: Path) -> int:
         ConfigurationError: WH-IMG-051; a file that was there before is as it was.
     """
     try:
-        with layout.beside(file) as (scratch, out):
+        real = replacement.target(file)
+        with layout.beside(real) as (scratch, out):
             _write(source, extra, out)
             out.flush()
             os.fsync(out.fileno())
             size: int = out.tell()
-            scratch.rename(file)
+            scratch.rename(real)
     except OSError as exc:
         raise ConfigurationError(
             f"{file} cannot be written: {exc.strerror}",

@@ -22,6 +22,7 @@ import hvac
 import requests
 from hvac import exceptions as refused
 
+from wellhead import replacement
 from wellhead.clock import Clock
 from wellhead.errors import AuthError, Code, ConfigurationError, ThrottledError, TransientError, WellheadError
 from wellhead.secrets import policies
@@ -322,6 +323,7 @@ class VaultStore:
             ConfigurationError: the settings name no AppRole.
             AuthError: WH-SEC-026, or WH-SEC-022 when the new secret id does not log in.
             TransientError: WH-SEC-021.
+            OSError: its file cannot be written.
         """
         approle = self._settings.approle
         if approle is None:
@@ -330,6 +332,8 @@ class VaultStore:
                 code=LOGIN_REFUSED,
                 hint="set vault.approle.role_id in wellhead.yaml",
             )
+        # Before it is unwrapped: what has nowhere to go afterwards is lost.
+        file = replacement.target(self._root / approle.secret_id_file)
         try:
             wrapped = self._server.write("", "sys/wrapping/lookup", {"token": wrapping_token})
         except _RefusalError as exc:
@@ -354,7 +358,6 @@ class VaultStore:
                 code=WRAPPING_SPENT,
                 hint="treat its secret id as stolen: have it destroyed and a new one wrapped",
             ) from exc
-        file = self._root / approle.secret_id_file
         _write_private(file, secret_id)
         self.check_login()
         return file

@@ -347,6 +347,24 @@ def test_the_wrapped_secret_id_is_stored_privately_and_unwraps_once(store_of: Va
     assert caught.value.code is vault.WRAPPING_SPENT
 
 
+def test_a_secret_id_is_stored_where_a_link_leads_and_in_place_of_nothing_but_a_file(store_of: Vault) -> None:
+    link, real = store_of.root / "secret-id", store_of.root / "shared-id"
+    link.rename(real)
+    link.symlink_to(real)
+    before = real.read_text()
+    store_of.store().login_wrapped(_wrap(store_of.server, "auth/approle/role/host/secret-id"))
+    assert link.is_symlink()
+    assert real.read_text() != before
+    real.unlink()
+    os.mkfifo(real)
+    token = _wrap(store_of.server, "auth/approle/role/host/secret-id")
+    with pytest.raises(OSError, match="no regular file"):
+        store_of.store().login_wrapped(token)
+    assert real.is_fifo()
+    real.unlink()
+    store_of.store().login_wrapped(token)  # it was not unwrapped
+
+
 def test_a_wrapping_token_that_somebody_else_made_is_not_unwrapped(store_of: Vault) -> None:
     token = _wrap(store_of.server, "auth/token/create")
     before = (store_of.root / "secret-id").read_text()

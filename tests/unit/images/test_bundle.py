@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,24 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(source: Layout, file: 
     with pytest.raises(ConfigurationError) as caught:
         bundle.pack(source, EXTRA, tmp_path / "missing" / "bundle.tar")
     assert caught.value.code.name == "WH-IMG-051"
+
+
+def test_a_file_that_is_a_link_is_written_where_it_leads(source: Layout, file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest.tar"
+    link.symlink_to(file)
+    content = file.read_bytes()
+    file.write_bytes(b"former")
+    bundle.pack(source, EXTRA, link)
+    assert (link.is_symlink(), file.read_bytes()) == (True, content)
+
+
+def test_what_is_no_file_is_not_replaced_by_an_export(source: Layout, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match="no regular file") as caught:
+        bundle.pack(source, EXTRA, pipe)
+    assert caught.value.code == bundle.UNWRITABLE
+    assert pipe.is_fifo()
 
 
 def rewrite(file: Path, change: Callable[[tarfile.TarInfo, bytes], tuple[tarfile.TarInfo, bytes] | None]) -> None:
