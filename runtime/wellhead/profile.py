@@ -64,9 +64,12 @@ class Transport(_Part):
     @field_validator("base_url")
     @classmethod
     def _plain(cls, base_url: str) -> str:
-        parts = urlsplit(base_url)
-        # Reading the port raises on one that is no number, or none of TCP's.
-        if parts.scheme != "https" or not parts.hostname or parts.port == 0:
+        try:
+            parts = urlsplit(base_url)
+            is_address = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
             raise ValueError("must be https://HOST[:PORT][/PATH]")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             # The text itself stays out of the message: what stands there may be a secret.

@@ -117,6 +117,7 @@ def test_the_allowlist_leaves_its_own_hosts_open_and_no_other(loaded: profile.Pr
         ("spec.transport.baseUrl", "http://api.example.com"),
         ("spec.transport.baseUrl", "https://api.example.com:65536"),
         ("spec.transport.baseUrl", "https://api.example.com:0"),
+        ("spec.transport.baseUrl", "https://user:pa55"),
         ("spec.transport.baseUrl", "https://user:pa55@api.example.com"),
         ("spec.transport.baseUrl", "https://api.example.com/?token=pa55"),
         ("spec.transport.baseUrl", "https://elsewhere.example.com"),

@@ -71,7 +71,7 @@ class Registry:
             ConfigurationError: another form (WH-IMG-046), or clear text (WH-IMG-042).
         """
         parts = _ADDRESS.fullmatch(address)
-        if parts is None or not transport.is_reachable(parts[1]):
+        if parts is None or not transport.is_base(parts[1]):
             raise ConfigurationError(
                 f"{transport.shown(address)} is no address of a registry",
                 code=BAD_ADDRESS,

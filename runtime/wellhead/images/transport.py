@@ -336,7 +336,7 @@ def told(method: str, url: str) -> Iterator[None]:
         raise bad_answer(method, url, "one that leads on to what is no address") from exc
 
 
-def is_reachable(base: str) -> bool:
+def is_base(base: str) -> bool:
     """Say whether ``https://HOST[:PORT]`` names a host, and a port that exists."""
     try:
         parts = urlsplit(base)
