@@ -21,6 +21,9 @@ ROW_GROUP_BYTES = 16 * 1024 * 1024
 _SAMPLE_ROWS = 4096
 _MAX_DISTINCT_SHARE = 0.1
 
+#: What Parquet's writer takes for a value that has a place in statistics.
+_MAX_STATISTICS_BYTES = 4096
+
 _EVENT_ID = "_event_id"
 
 
@@ -44,15 +47,19 @@ class Encoder:
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows."""
         if self._writer is None:
-            self._writer = self._open(_repeating(batch))
+            self._writer = self._open(_repeating(batch), _long(batch))
+        size = batch.nbytes
+        if self._held_bytes + size > ROW_GROUP_BYTES:
+            # Encoding takes several times what it encodes: two of the largest batches at once are too many.
+            self._end_row_group(self._writer)
         self._held.append(batch)
-        self._held_bytes += batch.nbytes
+        self._held_bytes += size
         if self._held_bytes >= ROW_GROUP_BYTES:
             self._end_row_group(self._writer)
 
     def close(self, footer: Mapping[str, str]) -> None:
         """Write the last row group and the footer, whose keys get the prefix ``wellhead.``."""
-        writer = self._writer = self._open([]) if self._writer is None else self._writer
+        writer = self._writer = self._open([], []) if self._writer is None else self._writer
         self._end_row_group(writer)
         writer.add_key_value_metadata({f"wellhead.{key}": value for key, value in footer.items()})
         writer.close()
@@ -76,7 +83,7 @@ class Encoder:
         if rows.num_rows:
             writer.write_table(rows, row_group_size=rows.num_rows)
 
-    def _open(self, dictionary: list[str]) -> pq.ParquetWriter:
+    def _open(self, dictionary: list[str], long: list[str]) -> pq.ParquetWriter:
         return pq.ParquetWriter(
             self._file,
             self._schema,
@@ -84,7 +91,7 @@ class Encoder:
             compression_level=1,
             use_dictionary=dictionary,
             column_encoding={_EVENT_ID: "DELTA_LENGTH_BYTE_ARRAY"} if _EVENT_ID in self._schema.names else None,
-            write_statistics=[name for name in self._schema.names if name != _EVENT_ID],
+            write_statistics=[name for name in self._schema.names if name != _EVENT_ID and name not in long],
         )
 
 
@@ -93,6 +100,15 @@ def _repeating(batch: pa.RecordBatch) -> list[str]:
         field.name
         for field, column in zip(batch.schema, batch.columns, strict=True)
         if field.name != _EVENT_ID and (pa.types.is_dictionary(field.type) or _repeats(column.slice(0, _SAMPLE_ROWS)))
+    ]
+
+
+def _long(batch: pa.RecordBatch) -> list[str]:
+    """Return the columns whose values are too long for statistics: made, they would be copied twice and left out."""
+    return [
+        field.name
+        for field, column in zip(batch.schema, batch.columns, strict=True)
+        if column.nbytes > _MAX_STATISTICS_BYTES * len(column)
     ]
 
 
