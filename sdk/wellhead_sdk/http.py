@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn, Protocol, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
@@ -314,7 +314,10 @@ class HttpSession:
         return bytes(gathered)
 
     def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
+        target = _joined(url, location)
+        if target is None:
+            said = f"GET {_name(url)} is redirected to what is no address"
+            raise Configuration(said, hint="mend base_url or the path")
         if _origin(target) != _origin(self._base):
             raise Configuration(
                 f"GET {_name(url)} is redirected to {_name(target)}, another host than the one this connection may use",
@@ -360,10 +363,10 @@ class _Unwatched:
 
 
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     if (
-        parts.scheme != "https"
-        or not parts.hostname
+        parts is None
+        or parts.scheme != "https"
         or parts.username is not None
         or parts.password is not None
         or parts.query
@@ -378,13 +381,35 @@ def _base_url(text: str) -> str:
 
 
 def _below(base: str, path: str) -> str:
-    url = urljoin(base, path.lstrip("/"))
-    if not url.startswith(base):
+    url = _joined(base, path.lstrip("/"))
+    if url is None or not url.startswith(base):
+        # What names a host may hold a password before it.
+        shown = "a path" if url is None else f"the path {urlsplit(path).path!r}"
         raise Configuration(
-            f"the path {urlsplit(path).path!r} leaves the base URL",
+            f"{shown} leaves the base URL",
             hint="give paths relative to base_url, without a host and without ..",
         )
     return url
+
+
+def _joined(base: str, reference: str) -> str | None:
+    """Return the address that ``reference`` names, seen from ``base``; None where it is none."""
+    try:
+        url = urljoin(base, reference)
+    except ValueError:
+        return None
+    return None if _split(url) is None else url
+
+
+def _split(url: str) -> SplitResult | None:
+    """Take an address apart; None where it names no host, or a port that cannot be."""
+    try:
+        parts = urlsplit(url)
+        # Reading the port raises on one that is no number, or too large a one.
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:

@@ -249,6 +249,14 @@ def test_a_redirect_to_anywhere_else_is_refused_before_anything_is_sent(
     assert len(source.tape) == 1
 
 
+@pytest.mark.parametrize("target", ["https://[localhost/items", "https://localhost:99999/items", "https://:x/"])
+def test_a_redirect_to_what_is_no_address_is_refused_as_that(target: str, source: Source, session: HttpSession) -> None:
+    source.answer(Reply(307, headers={"Location": target}))
+    with pytest.raises(Configuration, match="redirected to what is no address"):
+        session.get("items")
+    assert len(source.tape) == 1
+
+
 def test_a_redirect_in_a_circle_ends(source: Source, session: HttpSession) -> None:
     source.route = lambda _: Reply(302, headers={"Location": "/v1/items"})
     with pytest.raises(Configuration, match="more than 5 times"):
@@ -292,6 +300,9 @@ def test_a_source_that_is_not_there_is_transient(clock: FakeClock, watcher: Watc
         "https://user:pa55@api.example",
         "https://api.example/?key=1",
         "https://api.example/#x",
+        "https://[api.example/",
+        "https://api.example:99999",
+        "https://api.example:0",
     ],
 )
 def test_a_base_url_that_is_not_plain_https_is_refused_without_being_told(base_url: str) -> None:
@@ -301,7 +312,7 @@ def test_a_base_url_that_is_not_plain_https_is_refused_without_being_told(base_u
     assert "pa55" not in caught.value.message
 
 
-@pytest.mark.parametrize("path", ["../admin", "https://other.example/x", "a/../../../x"])
+@pytest.mark.parametrize("path", ["../admin", "https://other.example/x", "https://[other.example", "a/../../../x"])
 def test_a_path_cannot_leave_the_base_url(path: str, source: Source, session: HttpSession) -> None:
     with pytest.raises(Configuration, match="leaves the base URL"):
         session.get(path)
