@@ -23,7 +23,7 @@ import semver
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from wellhead import documents
+from wellhead import addresses, documents
 from wellhead.errors import Code, ConfigurationError
 
 DISAGREES = Code("WH-PRO-001", "A connection's file and its profile contradict each other.")
@@ -64,12 +64,8 @@ class Transport(_Part):
     @field_validator("base_url")
     @classmethod
     def _plain(cls, base_url: str) -> str:
-        try:
-            parts = urlsplit(base_url)
-            is_address = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_address = False
-        if not is_address:
+        parts = addresses.split(base_url)
+        if parts is None or parts.scheme != "https":
             raise ValueError("must be https://HOST[:PORT][/PATH]")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             # The text itself stays out of the message: what stands there may be a secret.

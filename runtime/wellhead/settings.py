@@ -13,11 +13,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wellhead import documents
+from wellhead import addresses, documents
 from wellhead.errors import Code, ConfigurationError, Place
 
 NO_PROJECT = Code("WH-CFG-001", "No wellhead.yaml was found.")
@@ -120,12 +119,7 @@ class VaultSettings(Section):
     @field_validator("address")
     @classmethod
     def _reachable(cls, address: str) -> str:
-        try:
-            parts = urlsplit(address)
-            is_address = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_address = False
-        if not is_address:
+        if addresses.split(address) is None:
             raise ValueError("must be https://HOST:PORT, the port from 1 to 65535")
         return address
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from wellhead import addresses
 from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import naming, oci, transport
@@ -71,7 +72,7 @@ class Registry:
             ConfigurationError: another form (WH-IMG-046), or clear text (WH-IMG-042).
         """
         parts = _ADDRESS.fullmatch(address)
-        if parts is None or not transport.is_base(parts[1]):
+        if parts is None or addresses.split(parts[1]) is None:
             raise ConfigurationError(
                 f"{transport.shown(address)} is no address of a registry",
                 code=BAD_ADDRESS,

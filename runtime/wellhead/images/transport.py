@@ -336,15 +336,6 @@ def told(method: str, url: str) -> Iterator[None]:
         raise bad_answer(method, url, "one that leads on to what is no address") from exc
 
 
-def is_base(base: str) -> bool:
-    """Say whether ``https://HOST[:PORT]`` names a host, and a port that exists."""
-    try:
-        parts = urlsplit(base)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def shown(url: str) -> str:
     """Return an address as messages show it: without user, password and query, which may hold a signature."""
     try:

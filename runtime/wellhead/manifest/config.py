@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from wellhead import addresses
 from wellhead.errors import Code, ConfigurationError, Place, counted
 from wellhead.manifest.model import Manifest
 
@@ -219,13 +219,12 @@ def _formats() -> Any:
 
     formats = jsonschema.FormatChecker(("date", "email", "regex", "uuid"))
 
-    @formats.checks("uri", raises=ValueError)  # type: ignore[untyped-decorator]
+    @formats.checks("uri")  # type: ignore[untyped-decorator]
     def _is_uri(value: object) -> bool:
         if not isinstance(value, str):
             return True
-        parts = urlsplit(value)
-        # Reading the port raises on one that is no number.
-        return bool(parts.scheme and parts.hostname) and parts.port != 0 and not re.search(r"\s", value)
+        parts = addresses.split(value)
+        return parts is not None and bool(parts.scheme) and not re.search(r"\s", value)
 
     @formats.checks("date-time", raises=ValueError)  # type: ignore[untyped-decorator]
     def _is_date_time(value: object) -> bool:

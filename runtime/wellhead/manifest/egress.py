@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from wellhead import addresses
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.manifest.model import Egress, Manifest
 
@@ -181,12 +182,8 @@ def _port(entry: Egress, config: Mapping[str, Any], place: Place) -> int:
 
 
 def _url(text: str, name: str, place: Place) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        usable = bool(url.hostname) and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    url = addresses.split(text)
+    if url is None:
         raise ConfigurationError(
             f"config.{name} is {text!r}, which is not a URL with a host",
             code=BAD_HOST,

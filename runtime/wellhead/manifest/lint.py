@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from semver import Version
 
+from wellhead import addresses
 from wellhead.errors import Code, ConfigurationError, Place
 from wellhead.manifest import egress, patterns
 from wellhead.manifest.load import LoadedManifest
@@ -518,14 +518,14 @@ def _token_urls(manifest: Manifest) -> Iterator[_Found]:
     for index, method in enumerate(manifest.auth.methods):
         if method.token_url is None or "${" in method.token_url:
             continue
-        host = urlsplit(method.token_url).hostname or ""
-        if host not in opened and f"*.{host.partition('.')[2]}" not in opened:
-            yield _Found(
-                NOT_IN_EGRESS,
-                ("auth", "methods", index, "token_url"),
-                f"{method.token_url!r} names the host {host!r}, which no egress entry opens",
-                "add it to network.egress",
-            )
+        path, parts = ("auth", "methods", index, "token_url"), addresses.split(method.token_url)
+        host = parts.hostname if parts else None
+        if host is None:
+            told = f"{method.token_url!r} is not an address with a host and a port that exists"
+            yield _Found(NOT_IN_EGRESS, path, told, "write https://HOST[:PORT]/PATH")
+        elif host not in opened and f"*.{host.partition('.')[2]}" not in opened:
+            told = f"{method.token_url!r} names the host {host!r}, which no egress entry opens"
+            yield _Found(NOT_IN_EGRESS, path, told, "add it to network.egress")
 
 
 def _type(manifest: Manifest) -> Iterator[_Found]:
