@@ -126,7 +126,7 @@ def _connection(number: int) -> ConnectionFile:
         "streams": [{"name": "rows"}],
     }
     key = ConnectionKey("bench", "default", name)
-    return ConnectionFile(key, Connection.model_validate(said), Path(name), "", documents.Document(name, said, {}))
+    return ConnectionFile(key, Connection.model_validate(said), Path(name), "", documents.Document(name, b"", said, {}))
 
 
 def _publishing(rounds: int) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,10 @@ from wellhead.settings import Settings, substitute
 UNKNOWN = Code("WH-CFG-010", "There is no connection of that name.")
 MISNAMED = Code("WH-CFG-011", "A connection's file is named differently from the connection.")
 UNWRITABLE = Code("WH-CFG-012", "A connection's file cannot be written.")
+BY_HAND = Code("WH-CFG-013", "A connection's file cannot be changed without changing what else it says.")
 
+#: The line that says it, up to its value, and the value.
+_ENABLED = re.compile(r"""^((["']?)enabled\2[ \t]*:[ \t]+)(["']?)\w+\3""", re.MULTILINE)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 #: What a channel may be called; one of another name would be on offer to nobody.
 CHANNEL = r"[a-z][a-z0-9-]*"
@@ -191,7 +195,60 @@ def load(settings: Settings, name: str, environment: Mapping[str, str]) -> Conne
             place=document.place(("name",)),
         )
     key = ConnectionKey(connection.tenant or settings.tenant, connection.project or settings.project, name)
-    return ConnectionFile(key, connection, file, hashlib.sha256(file.read_bytes()).hexdigest(), document)
+    return ConnectionFile(key, connection, file, hashlib.sha256(document.content).hexdigest(), document)
+
+
+def create(file: Path, text: str) -> bool:
+    """Write the file of a new connection; return False, and leave it as it is, where there is one already.
+
+    Raises:
+        ConfigurationError: it cannot be written (WH-CFG-012).
+    """
+    with changing(file):
+        is_new = not os.path.lexists(file)
+        if is_new:
+            replace(file, text)
+    return is_new
+
+
+def set_enabled(settings: Settings, name: str, environment: Mapping[str, str], *, enabled: bool) -> None:
+    """Say in a connection's file whether it is enabled; all else in it stays as its people wrote it.
+
+    Raises:
+        ConfigurationError: there is none (WH-CFG-010), it is wrong or cannot be written (WH-CFG-012), or it says it in
+            a way that is not to be changed here (WH-CFG-013), such as by a variable.
+    """
+    with changing(load(settings, name, environment).file):
+        # What another process has written meanwhile is not to be lost.
+        found = load(settings, name, environment)
+        if found.connection.enabled != enabled:
+            replace(found.file, _saying(found.document, enabled))
+
+
+def _saying(document: documents.Document, enabled: bool) -> str:
+    text, word = document.content.decode("utf-8-sig"), str(enabled).lower()
+    if "enabled" in document.data:
+        made = _ENABLED.sub(rf"\g<1>{word}", text, count=1)
+    else:
+        end = "\r\n" if "\r\n" in text else "\n"
+        made = f"{text}{'' if text.endswith(end) else end}enabled: {word}{end}"
+    try:
+        said = documents.parse(made.encode(), document.file).data
+    except ConfigurationError:
+        said = None
+    if said != {**document.data, "enabled": enabled}:
+        raise ConfigurationError(
+            f"{document.file} says otherwise than by a line `enabled: true` or `enabled: false` whether it is enabled",
+            code=BY_HAND,
+            hint=f"write `enabled: {word}` there by hand",
+            place=document.place(("enabled",)),
+        )
+    return made
+
+
+def changing(file: Path) -> AbstractContextManager[None]:
+    """Let one process at a time change a connection's file, as `replacement.exclusive` does (WH-CFG-012)."""
+    return replacement.exclusive(file, UNWRITABLE)
 
 
 def replace(file: Path, text: str) -> None:

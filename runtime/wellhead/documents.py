@@ -45,9 +45,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file: plain dicts, lists and scalars, and where each field stands."""
+    """A parsed file: its bytes, what they say as plain dicts, lists and scalars, and where each field stands."""
 
     file: str
+    content: bytes
     data: Any
     lines: Mapping[tuple[str | int, ...], int]
     variables: Mapping[tuple[str | int, ...], str] = field(default_factory=dict)
@@ -84,7 +85,7 @@ def read(path: Path) -> Document:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode
-            # A document is read again for its hash, which a pipe cannot be; a device may never end.
+            # A device may never end, and what a pipe gave is gone for who reads the document next.
             if not stat.S_ISREG(mode):
                 raise _unreadable(path, "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
             content = file.read(MAX_BYTES + 1)
@@ -187,7 +188,7 @@ def parse(content: bytes, file: str) -> Document:
             f"{file} is not valid YAML: {exc}", code=NOT_YAML, hint="mend the syntax", place=Place(file)
         ) from exc
     plain = _Plain(file)
-    return Document(file, plain.of(tree, ()), plain.lines)
+    return Document(file, content, plain.of(tree, ()), plain.lines)
 
 
 class _EndlessError(ComposerError):

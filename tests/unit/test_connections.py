@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,4 +139,92 @@ def test_a_connection_under_a_name_that_is_not_read_is_refused(tmp_path: Path) -
     with pytest.raises(ConfigurationError, match=r"other\.yml") as caught:
         connections.load_all(settings, {})
     assert caught.value.code == documents.MISNAMED
+    assert connections.load(settings, "flights", {}).connection.name == "flights"
+
+
+FILE = """\
+# about flights
+name:   flights   # as the airline says
+connector: dev/generator
+config:
+    where: "a text that is so long that no one who looks at it would want it to be wrapped by a program, ever"
+    list: [1,2,   3]
+streams:
+  - name: rows
+"""
+
+
+def text(folder: Path, content: str) -> tuple[Settings, Path]:
+    (folder / "connections").mkdir(exist_ok=True)
+    file = folder / "connections" / "flights.yaml"
+    file.write_bytes(content.encode())
+    return Settings(root=folder, tenant="t", project="p"), file
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (FILE, FILE + "enabled: false\n"),
+        (FILE.rstrip(), FILE + "enabled: false\n"),
+        (FILE.replace("\n", "\r\n"), FILE.replace("\n", "\r\n") + "enabled: false\r\n"),
+        ("enabled: true # since May\n" + FILE, "enabled: false # since May\n" + FILE),
+        (FILE + "'enabled' :  \"yes\"\n# end\n", FILE + "'enabled' :  false\n# end\n"),
+        ("\ufeff" + FILE, FILE + "enabled: false\n"),
+        ("enabled: no\n" + FILE, "enabled: no\n" + FILE),
+    ],
+)
+def test_a_connection_is_disabled_by_one_line(tmp_path: Path, before: str, after: str) -> None:
+    settings, file = text(tmp_path, before)
+    connections.set_enabled(settings, "flights", {}, enabled=False)
+    assert file.read_bytes().decode() == after
+    assert connections.load(settings, "flights", {}).connection.enabled is False
+
+
+def test_what_is_enabled_is_left_as_it_is(tmp_path: Path) -> None:
+    settings, file = text(tmp_path, FILE)
+    connections.set_enabled(settings, "flights", {}, enabled=True)
+    assert file.read_text() == FILE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FILE + "enabled: ${ON:-true}\n",
+        FILE + "enabled:\n  true\n",
+        "{name: flights, connector: dev/generator, streams: [{name: rows}]}\n",
+        FILE + "...\n",
+    ],
+)
+def test_what_cannot_be_changed_in_one_line_is_left_to_its_people(tmp_path: Path, content: str) -> None:
+    settings, file = text(tmp_path, content)
+    with pytest.raises(ConfigurationError) as caught:
+        connections.set_enabled(settings, "flights", {}, enabled=False)
+    assert caught.value.code == connections.BY_HAND
+    assert "enabled: false" in (caught.value.hint or "")
+    assert file.read_text() == content
+
+
+def test_what_another_process_writes_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    settings, file = text(tmp_path, FILE)
+    other = threading.Thread(target=connections.set_enabled, args=(settings, "flights", {}), kwargs={"enabled": False})
+    with connections.changing(file):
+        other.start()
+        # It has to wait for the lock all that time; without one it would be done.
+        other.join(0.5)
+        connections.replace(file, FILE + "version: ^2\n")
+    other.join()
+    assert file.read_text() == FILE + "version: ^2\nenabled: false\n"
+
+
+def test_of_two_who_add_a_connection_at_once_one_does(tmp_path: Path) -> None:
+    settings, file = text(tmp_path, "")
+    file.unlink()
+    done: list[bool] = []
+    other = threading.Thread(target=lambda: done.append(connections.create(file, "another's")))
+    with connections.changing(file):
+        other.start()
+        other.join(0.5)
+        connections.replace(file, FILE)
+    other.join()
+    assert (done, file.read_text()) == ([False], FILE)
     assert connections.load(settings, "flights", {}).connection.name == "flights"

@@ -77,19 +77,18 @@ def add(
     _require_once([said["name"] for said in document["streams"]])
     with services.opened(config) as host:
         file = connections.path_of(host.settings, connection)
-        if file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not connections.create(file, _text(document)):
             raise ConfigurationError(
                 f"{file} exists already", code=EXISTS, hint="edit it, or remove it first", place=Place(str(file))
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(file, document)
             manifest = migration.wanted(host.host(), connections.load(host.settings, connection, os.environ))
             # Only its schema says which of the words are numbers.
             document["config"] = configs.worded(manifest, words)
             if manifest.config.version > 1:
                 document["config_version"] = manifest.config.version
-            _write(file, document)
+            connections.replace(file, _text(document))
             loaded = connections.load(host.settings, connection, os.environ)
             seen = examine(host.host(), loaded)
             _require_offered(seen.manifest, loaded)
@@ -372,7 +371,7 @@ def migrate(
 
     with services.opened(config) as host:
         file = connections.load(host.settings, connection, os.environ)
-        before = file.file.read_text("utf-8")
+        before = file.document.content.decode("utf-8-sig")
         order = migration.rewriting(host.host(), file)
         if order is None:
             version = file.connection.config_version
@@ -425,7 +424,7 @@ def remove(connection: Connection, yes: Yes = False, config: Config = None) -> N
     output.console().print(f"removed {file.file}", markup=False)
 
 
-def _write(file: Path, document: dict[str, Any]) -> None:
+def _text(document: dict[str, Any]) -> str:
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -433,7 +432,7 @@ def _write(file: Path, document: dict[str, Any]) -> None:
     yaml.width = 1_000_000
     out = io.StringIO()
     yaml.dump(_quoted({key: value for key, value in document.items() if value not in ({}, [], None)}), out)
-    file.write_bytes(out.getvalue().encode())
+    return out.getvalue()
 
 
 def _quoted(value: Any) -> Any:
@@ -452,21 +451,11 @@ def _quoted(value: Any) -> Any:
 
 
 def _set_enabled(name: str, config: Path | None, *, enabled: bool) -> None:
-    """Change one key of the file and leave its comments and order alone."""
-    from ruamel.yaml import YAML
-
     from wellhead import app as services
     from wellhead import connections
 
     with services.opened(config) as host:
-        file = connections.load(host.settings, name, os.environ).file
-        yaml = YAML()
-        yaml.preserve_quotes = True
-        document = yaml.load(file.read_text("utf-8"))
-        document["enabled"] = enabled
-        out = io.StringIO()
-        yaml.dump(document, out)
-        connections.replace(file, out.getvalue())
+        connections.set_enabled(host.settings, name, os.environ, enabled=enabled)
         _take_over(host.settings, name, host)
     output.console().print(f"{name} is {'enabled' if enabled else 'disabled'}", markup=False)
 

@@ -204,7 +204,7 @@ def assemble(
             out,
             "manifest",
             oci.CONNECTOR_MANIFEST,
-            [(oci.CONNECTOR_MANIFEST, loaded.canonical_json()), (oci.CONNECTOR_YAML, loaded.content)],
+            [(oci.CONNECTOR_MANIFEST, loaded.canonical_json()), (oci.CONNECTOR_YAML, loaded.document.content)],
         ),
         *(
             _artifact(out, role, kind, [(kind, oci.canonical(contents[kind]))])
@@ -256,7 +256,7 @@ def stage(connector: Path, inputs: Inputs, folder: Path) -> None:
     for name in ("deps", "app", "wellhead"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "wellhead").mkdir()
-    (folder / "wellhead" / MANIFEST.name).write_bytes(loaded.content)
+    (folder / "wellhead" / MANIFEST.name).write_bytes(loaded.document.content)
     # The Engine need not be sent what the Dockerfile never copies.
     (folder / ".dockerignore").write_text("base.tar\n")
     shutil.copyfile(inputs.base, folder / "base.tar")
@@ -506,7 +506,7 @@ def _unpack(wheel: Path, tree: Path) -> None:
 def _application_layer(trees: _Trees) -> layer.Packed:
     entries = [
         *layer.walk(trees.application, APPLICATION),
-        layer.Entry.file(str(MANIFEST), trees.loaded.content),
+        layer.Entry.file(str(MANIFEST), trees.loaded.document.content),
     ]
     # Beside the tree, and so gone with it.
     scratch = trees.application.parent

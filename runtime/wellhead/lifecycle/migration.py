@@ -5,7 +5,6 @@ Runs need none of it: they migrate in memory. What the file said is kept first, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -73,7 +72,7 @@ def rewriting(host: Host, file: ConnectionFile) -> Rewriting | None:
             place=file.document.place(("config_version",)),
         )
     migrated = migrate.migrate(file.connection.config, manifest.config, before)
-    text = rewrite(file.document, _text(file), migrate.way(manifest.config, before), after)
+    text = rewrite(file.document, migrate.way(manifest.config, before), after)
     made = _read(file, text)
     _require_same(file, made.connection.config, migrated.values)
     configuration.configured(host, made, manifest)
@@ -88,17 +87,16 @@ def carry_out(host: Host, order: Rewriting) -> None:
     """
     with host.database.transaction() as tx:
         configuration.keep(tx, order.file)
-    _text(order.file)
-    connections.replace(order.file.file, order.text)
+    with connections.changing(order.file.file):
+        _require_unchanged(order.file)
+        connections.replace(order.file.file, order.text)
 
 
-def _text(file: ConnectionFile) -> str:
-    content = file.file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != file.sha256:
+def _require_unchanged(file: ConnectionFile) -> None:
+    if documents.read(file.file).content != file.document.content:
         raise TransientError(
             f"{file.file} was changed meanwhile", code=CHANGED, hint="call it again; nothing was written"
         )
-    return content.decode("utf-8-sig")
 
 
 def _read(file: ConnectionFile, text: str) -> ConnectionFile:

@@ -89,7 +89,7 @@ def _plain(loaded: LoadedManifest) -> Iterator[_Found]:
 
     The reader is `wellhead_sdk.serve`; an image it cannot read the release of does not come up.
     """
-    lines = loaded.content.decode("utf-8", "replace").splitlines()
+    lines = loaded.document.content.decode("utf-8", "replace").splitlines()
     for name in ("id", "version"):
         path: Path = ("metadata", name)
         line = loaded.document.place(path).line or 0

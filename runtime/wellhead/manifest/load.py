@@ -27,12 +27,11 @@ BAD_SCHEMA_FILE = Code("WH-MAN-140", "The file with a stream's schema is not usa
 class LoadedManifest:
     """A manifest that has the right shape; `lint` says whether it is sound.
 
-    ``sha256`` is that of ``content``, the file's bytes; the connector answers it in Describe.
+    ``sha256`` is that of the file's bytes; the connector answers it in Describe.
     """
 
     manifest: Manifest
     sha256: str
-    content: bytes
     document: documents.Document
 
     def canonical_json(self) -> bytes:
@@ -50,17 +49,17 @@ def load(path: Path) -> LoadedManifest:
     file = path / FILE_NAME if path.is_dir() else path
     document = documents.read(file)
     documents.validate(Manifest, document)
-    return _loaded(file.read_bytes(), _with_schemas(document, file.parent))
+    return _loaded(_with_schemas(document, file.parent))
 
 
 def parse(content: bytes, file: str = FILE_NAME) -> LoadedManifest:
     """Turn bytes into a manifest, which names schema files where it does; raises like `load`."""
-    return _loaded(content, documents.parse(content, file))
+    return _loaded(documents.parse(content, file))
 
 
-def _loaded(content: bytes, document: Document) -> LoadedManifest:
+def _loaded(document: Document) -> LoadedManifest:
     manifest = documents.validate(Manifest, document)
-    return LoadedManifest(manifest, hashlib.sha256(content).hexdigest(), content, document)
+    return LoadedManifest(manifest, hashlib.sha256(document.content).hexdigest(), document)
 
 
 def _with_schemas(document: Document, folder: Path) -> Document:
@@ -99,5 +98,5 @@ def from_canonical_json(content: bytes) -> Manifest:
     Raises:
         ConfigurationError: it is not of the right shape for this version of the program (WH-DOC-003).
     """
-    document = Document("the release's manifest", json.loads(content), {})
+    document = Document("the release's manifest", content, json.loads(content), {})
     return documents.validate(Manifest, document)

@@ -6,6 +6,7 @@ comes out is read again, and says exactly what `migrate` says, or nothing is rew
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,12 +25,11 @@ from wellhead.manifest.model import Migration
 NOT_REWRITTEN = Code("WH-MAN-132", "A file cannot be rewritten for another version of its config.")
 
 
-def rewrite(document: documents.Document, text: str, steps: Sequence[Migration], version: int) -> str:
+def rewrite(document: documents.Document, steps: Sequence[Migration], version: int) -> str:
     """Return a connection's file with its config migrated and ``config_version`` set.
 
     Args:
-        document: the file as it was read, for what it says and for places.
-        text: its text.
+        document: the file as it was read.
         steps: the migrations, in order.
         version: the version of the config after them.
 
@@ -38,12 +38,12 @@ def rewrite(document: documents.Document, text: str, steps: Sequence[Migration],
             that it says the same (WH-MAN-132), such as one whose config is put together from aliases.
     """
     wanted = {**document.data, "config_version": version}
-    values = documents.parse(text.encode(), document.file).data.get("config") or {}
+    values = copy.deepcopy(document.data.get("config")) or {}
     for step in steps:
         list(apply(values, step))
     if values or "config" in document.data:
         wanted["config"] = values
-    made = _written(text, steps, version)
+    made = _written(document.content.decode("utf-8-sig"), steps, version)
     if documents.parse(made.encode(), document.file).data != wanted:
         raise ConfigurationError(
             f"{document.file} is written in a way in which its config cannot be rewritten for version {version}",

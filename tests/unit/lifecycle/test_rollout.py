@@ -93,7 +93,9 @@ class Catalog:
         connections.onboard(
             tx, key, connector_id=CONNECTOR, version_range="^1", channel="stable", enabled=True, file_sha256=""
         )
-        return ConnectionFile(key, Connection.model_validate(said), Path(name), "", documents.Document(name, said, {}))
+        return ConnectionFile(
+            key, Connection.model_validate(said), Path(name), "", documents.Document(name, b"", said, {})
+        )
 
     def versions(self, files: list[ConnectionFile]) -> dict[ConnectionKey, str]:
         return {

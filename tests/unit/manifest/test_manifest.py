@@ -118,7 +118,7 @@ def test_a_release_carries_what_is_in_the_schema_files_it_names(tmp_path: Path, 
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas/accounts").write_text(written)
     loaded = load.load(file)
-    assert loaded.content == file.read_bytes()
+    assert loaded.document.content == file.read_bytes()
     assert loaded.manifest.streams[0].schema_ == {"type": "object"}
     assert load.from_canonical_json(loaded.canonical_json()) == loaded.manifest
     assert codes(loaded) == []

@@ -44,7 +44,7 @@ secrets:
 
 def rewritten(text: str, **operations: Any) -> str:
     document = documents.parse(text.encode(), "flights.yaml")
-    return rewrite(document, text, [Migration.model_validate({"from": 1, "to": 2, **operations})], 2)
+    return rewrite(document, [Migration.model_validate({"from": 1, "to": 2, **operations})], 2)
 
 
 def changes(text: str, **operations: Any) -> list[str]:
