@@ -133,7 +133,7 @@ bench: venv ## Run the benchmarks; NAME=read for one
 	@for script in bench/$(or $(NAME),[a-z]*).py; do $(PY) -m "bench.$$(basename "$$script" .py)"; done
 
 .PHONY: demo
-demo: ## A real table into Bronze through a sealed connector, start to end; FOLDER=demo-state keeps it
+demo: ## A real table into Bronze through a sealed connector, start to end; FOLDER= says where its project stays
 	@scripts/demo.sh "$(FOLDER)"
 
 # ---- shipping it

@@ -2,6 +2,11 @@
 
 errors.md      every code: what it means, how the program exits, who raises it
 settings.md    every key of wellhead.yaml
+connection.md  every key of a connection's file
+manifest.md    every key of a connector's manifest
+trust.md       every key of trust.yaml
+profile.md     every key of a profile
+policy.md      every key of a policy
 cli.md         every command with its arguments and options
 licences.md    every package that an installed host or a connector image carries
 """
@@ -9,20 +14,29 @@ licences.md    every package that an installed host or a connector image carries
 from __future__ import annotations
 
 import ast
+import builtins
+import ipaddress
 import re
 import sys
+import types
+import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from wellhead import errors, settings
+from wellhead import connections, errors, profile, settings
+from wellhead.catalog import policy, trust
+from wellhead.lifecycle.record import PARTIAL
+from wellhead.lifecycle.stop import Reason
+from wellhead.manifest import model as manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (ROOT / "runtime" / "wellhead", ROOT / "sdk" / "wellhead_sdk")
@@ -77,6 +91,17 @@ def _origins(tree: ast.Module) -> dict[str, str]:
     }
 
 
+def _calls_of_bases(tree: ast.Module) -> dict[ast.Call, str | None]:
+    """Map each ``super().__init__(…)`` to the class that it means."""
+    return {
+        call: _last_name(node.bases[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.bases
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and _last_name(call.func) == "__init__"
+    }
+
+
 @cache
 def codes() -> tuple[DeclaredCode, ...]:
     """Collect every `Code` constant of the host and the SDK by reading the source, in the order of their names."""
@@ -98,13 +123,14 @@ def codes() -> tuple[DeclaredCode, ...]:
                 case _:
                     return None
 
+        bases = _calls_of_bases(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
                 mention = key(node)
                 if mention is not None:
                     uses[mention] += 1
             if isinstance(node, ast.Call):
-                kind = _last_name(node.func)
+                kind = bases.get(node, _last_name(node.func))
                 mention = key(next((word.value for word in node.keywords if word.arg == "code"), None))
                 if kind is not None and mention is not None and hasattr(errors, kind):
                     raised[mention].add(kind)
@@ -113,6 +139,21 @@ def codes() -> tuple[DeclaredCode, ...]:
         for name, meaning, module, constant in sorted(row for module, tree in parsed for row in _declared(module, tree))
         for tail in [module.rpartition(".")[2]]
     )
+
+
+#: How a command ends without an error of ours.
+_OTHER_EXITS = (
+    (0, "Done, or there was nothing to do: `status` of a run says `succeeded`, `already_done` or `skipped`."),
+    (1, "A defect of Wellhead outside a run, with its trace; tell its maintainers."),
+    (PARTIAL, "Some streams of a run failed; the others are done."),
+    (
+        Reason.CANCELLED.exit_code,
+        "A run was stopped by `runs cancel`, or took longer than it may: `status` is `stopped`.",
+    ),
+    (Reason.INTERRUPTED.exit_code, "Stopped by Ctrl-C (SIGINT)."),
+    (141, "Whoever read our output left before its end."),
+    (Reason.TERMINATED.exit_code, "Stopped by SIGTERM."),
+)
 
 
 def errors_page() -> str:
@@ -133,10 +174,9 @@ def errors_page() -> str:
     family = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WellheadError)
     ]
-    for kind in sorted(family, key=lambda kind: (kind.exit_code, kind.__name__)):
-        if kind is not errors.WellheadError:
-            summary = (kind.__doc__ or "").splitlines()[0]
-            lines.append(f"| {kind.exit_code} | `{kind.__name__}` | {summary} |")
+    rows = [(kind.exit_code, f"`{kind.__name__}`", (kind.__doc__ or "").splitlines()[0]) for kind in family[1:]]
+    rows += [(code, "", told) for code, told in _OTHER_EXITS]
+    lines += [f"| {code} | {name} | {told} |" for code, name, told in sorted(rows)]
     lines += ["", "| code | meaning | raised as | in |", "|---|---|---|---|"]
     for code in codes():
         kinds = ", ".join(f"`{kind}`" for kind in code.raised_as) or "by its caller"
@@ -149,7 +189,8 @@ def _cell(text: str) -> str:
 
 
 def _settings_rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         annotation: Any = field.annotation
         inner = next(
             (kind for kind in (annotation, *getattr(annotation, "__args__", ())) if _is_model(kind)),
@@ -159,11 +200,27 @@ def _settings_rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if inner is not None:
             if field.description:
                 yield f"| `{prefix}{name}` | {_cell(shown)} | | {_cell(field.description)} |"
-            within = f"{prefix}{name}[]." if "tuple" in shown else f"{prefix}{name}."
-            yield from _settings_rows(inner, within)
+            within = {"list": "[].", "map": ".NAME."}.get(shown.partition(" ")[0], ".")
+            yield from _settings_rows(inner, f"{prefix}{name}{within}")
             continue
         default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         yield f"| `{prefix}{name}` | {_cell(shown)} | {default} | {_cell(field.description or '')} |"
+
+
+_WORDS: dict[Any, str] = {
+    Any: "anything",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    date: "date",
+    datetime: "time",
+    timedelta: "duration",
+    ipaddress.IPv4Address: "IPv4 address",
+    ipaddress.IPv4Network: "IPv4 network",
+    ipaddress.IPv6Network: "IPv6 network",
+}
 
 
 def _is_model(kind: object) -> bool:
@@ -171,9 +228,27 @@ def _is_model(kind: object) -> bool:
 
 
 def _type_name(annotation: Any) -> str:
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
-        return annotation.__name__
-    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Za-z])", "", str(annotation))
+    """Say in words what a file may hold there."""
+    inner = get_args(annotation)
+    match get_origin(annotation) or annotation:
+        case typing.Annotated:
+            return _type_name(inner[0])
+        case typing.Literal:
+            return " | ".join(str(value) for value in inner)
+        case typing.Union | types.UnionType:
+            return " | ".join(dict.fromkeys(_type_name(kind) for kind in inner if kind is not type(None)))
+        case builtins.tuple | builtins.list:
+            return f"list of {_within(inner[0])}"
+        case builtins.dict:
+            return f"map to {_within(inner[1])}"
+        case kind:
+            return "object" if _is_model(kind) else _WORDS.get(kind) or str(kind)
+
+
+def _within(annotation: Any) -> str:
+    name = _type_name(annotation)
+    is_choice = get_origin(annotation) in (typing.Literal, typing.Union, types.UnionType)
+    return f"({name})" if is_choice and " | " in name else name
 
 
 def _default(value: object) -> str:
@@ -184,25 +259,77 @@ def _default(value: object) -> str:
             return "empty"
         case dict():
             return "empty"
+        case tuple():
+            return ", ".join(f"`{item}`" for item in value)
         case bool():
             return str(value).lower()
         case _:
             return f"`{value}`"
 
 
+def _keys_page(title: str, model: type[BaseModel], *about: str) -> str:
+    table = ["", "| key | type | default | meaning |", "|---|---|---|---|", *_settings_rows(model, "")]
+    return "\n".join([f"# {title}", "", *about, *table]) + "\n"
+
+
 def settings_page() -> str:
     """Render settings.md."""
-    lines = [
-        "# wellhead.yaml",
-        "",
+    return _keys_page(
+        "wellhead.yaml",
+        settings.Settings,
         "Later wins: defaults, this file, the environment (`WELLHEAD__SECTION__KEY`), flags. Texts may hold `${VAR}`",
         "and `${VAR:-default}`. Relative paths start at the folder of the file. Unknown keys are refused.",
-        "",
-        "| key | type | default | meaning |",
-        "|---|---|---|---|",
-        *_settings_rows(settings.Settings, ""),
-    ]
-    return "\n".join(lines) + "\n"
+    )
+
+
+def connection_page() -> str:
+    """Render connection.md."""
+    return _keys_page(
+        "A connection's file",
+        connections.Connection,
+        "`connections/NAME.yaml`, one for each connection. Texts may hold `${VAR}` and `${VAR:-default}`, filled in",
+        "from the environment of whoever runs it. Unknown keys are refused. An editor can check it by the JSON Schema",
+        "in `.wellhead/schema/connection.json`, which `wellhead init` writes.",
+    )
+
+
+def manifest_page() -> str:
+    """Render manifest.md."""
+    return _keys_page(
+        "A connector's manifest",
+        manifest.Manifest,
+        "`manifest.yaml` in the connector's folder; it travels in the image and in the signed release. `wellhead",
+        "manifest lint` checks it, `wellhead manifest schema` prints its JSON Schema.",
+    )
+
+
+def trust_page() -> str:
+    """Render trust.md."""
+    return _keys_page(
+        "trust.yaml",
+        trust.TrustFile,
+        "Who may sign for which namespace or connector, on this host. A rule for one connector replaces that of its",
+        "namespace.",
+    )
+
+
+def profile_page() -> str:
+    """Render profile.md."""
+    return _keys_page(
+        "A profile",
+        profile.Profile,
+        "A reviewed document that a connection names under `profile`: how one HTTP source is spoken to. It never holds",
+        "a secret, only the reference of one.",
+    )
+
+
+def policy_page() -> str:
+    """Render policy.md."""
+    return _keys_page(
+        "A policy",
+        policy.Policy,
+        "A file under `policies` of wellhead.yaml ([how to write one](../guides/write-a-policy.md)).",
+    )
 
 
 def cli_page() -> str:
@@ -282,6 +409,11 @@ def licences_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "settings.md": settings_page,
+    "connection.md": connection_page,
+    "manifest.md": manifest_page,
+    "trust.md": trust_page,
+    "profile.md": profile_page,
+    "policy.md": policy_page,
     "cli.md": cli_page,
     "licences.md": licences_page,
 }

@@ -19,6 +19,9 @@ else
   needs nftables nft
   needs docker-registry docker-registry
   needs mmdebstrap mmdebstrap
+  # Images are made of Debian's packages, whose signatures Ubuntu has no keys for.
+  ! command -v apt-get >/dev/null || compgen -G '/usr/share/keyrings/debian-archive-keyring.*' >/dev/null ||
+    missing+=(debian-archive-keyring)
   needs git git
   needs procps pgrep
   needs util-linux setpriv

@@ -16,11 +16,12 @@ die() {
 
 [ "$(id -u)" = 0 ] || die "needs root (chroot); mend: sudo make test-real"
 
-# Debian's mirror as this machine names it, so that no mirror is written down here.
+# Debian's mirror as this machine names it, so that no mirror is written down here; nothing where it has none, as on
+# Ubuntu: then mmdebstrap knows one.
 mirror() {
   local found
   found=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" {print $2; exit}')
-  echo "${WELLHEAD_DEBIAN_MIRROR:-${found:?this machine has no Debian mirror among its apt sources; set WELLHEAD_DEBIAN_MIRROR}}"
+  echo "${WELLHEAD_DEBIAN_MIRROR:-$found}"
 }
 
 up() {
@@ -31,9 +32,11 @@ up() {
   flock 9
   [ -x "$root/usr/bin/cosign" ] && return
   rm -rf "$cache/$suite-"*
+  local from
+  from=$(mirror)
   # sid's stored Release file can be older than its own Valid-Until on a mirror that keeps snapshots.
   mmdebstrap --quiet --variant=apt --include="$packages" --aptopt='Acquire::Check-Valid-Until "false"' \
-    "$suite" "$root.making" "$(mirror)"
+    "$suite" "$root.making" ${from:+"$from"}
   mv "$root.making" "$root"
 }
 
