@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +27,8 @@ MISNAMED = Code("WH-CFG-011", "A connection's file is named differently from the
 UNWRITABLE = Code("WH-CFG-012", "A connection's file cannot be written.")
 BY_HAND = Code("WH-CFG-013", "A connection's file cannot be changed without changing what else it says.")
 
-#: The line that says it, up to its value, and the value.
-_ENABLED = re.compile(r"""^((["']?)enabled\2[ \t]*:[ \t]+)(["']?)\w+\3""", re.MULTILINE)
+#: Where it may be said, up to its value, and the value.
+_ENABLED = re.compile(r"""((["']?)\benabled\2\s*:\s*)(["']?)\w+\3""")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 #: What a channel may be called; one of another name would be on offer to nobody.
 CHANNEL = r"[a-z][a-z0-9-]*"
@@ -226,24 +226,32 @@ def set_enabled(settings: Settings, name: str, environment: Mapping[str, str], *
 
 
 def _saying(document: documents.Document, enabled: bool) -> str:
-    text, word = document.content.decode("utf-8-sig"), str(enabled).lower()
+    wanted = {**document.data, "enabled": enabled}
+    for made in _candidates(document, str(enabled).lower()):
+        try:
+            if documents.parse(made.encode(), document.file).data == wanted:
+                return made
+        except ConfigurationError:
+            continue
+    raise ConfigurationError(
+        f"{document.file} says otherwise than by `enabled: true` or `enabled: false` whether it is enabled",
+        code=BY_HAND,
+        hint=f"write `enabled: {str(enabled).lower()}` there by hand",
+        place=document.place(("enabled",)),
+    )
+
+
+def _candidates(document: documents.Document, word: str) -> Iterator[str]:
+    """Yield the file with each place changed where it may say so; only reading it again tells which one that is."""
+    text = document.content.decode("utf-8-sig")
     if "enabled" in document.data:
-        made = _ENABLED.sub(rf"\g<1>{word}", text, count=1)
+        for found in _ENABLED.finditer(text):
+            yield f"{text[: found.start()]}{found[1]}{word}{text[found.end() :]}"
+    elif text.lstrip().startswith("{"):
+        yield text.replace("{", f'{{"enabled": {word}, ', 1)
     else:
         end = "\r\n" if "\r\n" in text else "\n"
-        made = f"{text}{'' if text.endswith(end) else end}enabled: {word}{end}"
-    try:
-        said = documents.parse(made.encode(), document.file).data
-    except ConfigurationError:
-        said = None
-    if said != {**document.data, "enabled": enabled}:
-        raise ConfigurationError(
-            f"{document.file} says otherwise than by a line `enabled: true` or `enabled: false` whether it is enabled",
-            code=BY_HAND,
-            hint=f"write `enabled: {word}` there by hand",
-            place=document.place(("enabled",)),
-        )
-    return made
+        yield f"{text}{'' if text.endswith(end) else end}enabled: {word}{end}"
 
 
 def changing(file: Path) -> AbstractContextManager[None]:

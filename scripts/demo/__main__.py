@@ -153,7 +153,7 @@ def _begin_anew(screen: Screen, folder: Path) -> None:
         # One that was killed may have left containers, and a run counts as alive until its lease has ended. What it
         # borrowed ended with its OpenBao, so that clean cannot revoke it (75) does not matter.
         wait_until(
-            lambda: screen.exit_code("wellhead", "clean") in (0, 75),
+            lambda: not _goes_on(screen) and screen.exit_code("wellhead", "clean") in (0, 75),
             what="the earlier demonstration can be cleaned up (`wellhead clean` there says why not)",
             within_s=90,
         )
@@ -164,6 +164,12 @@ def _begin_anew(screen: Screen, folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
+
+
+def _goes_on(screen: Screen) -> bool:
+    """Say whether a run of the project there may still go on."""
+    runs = screen.ask("wellhead", "runs", "list", "--json")
+    return any(run["status"] == "running" and not run["silent"] for run in runs)
 
 
 @contextmanager

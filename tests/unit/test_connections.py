@@ -171,9 +171,19 @@ def text(folder: Path, content: str) -> tuple[Settings, Path]:
         (FILE + "'enabled' :  \"yes\"\n# end\n", FILE + "'enabled' :  false\n# end\n"),
         ("\ufeff" + FILE, FILE + "enabled: false\n"),
         ("enabled: no\n" + FILE, "enabled: no\n" + FILE),
+        (FILE + "enabled:\n  true\n", FILE + "enabled:\n  false\n"),
+        (FILE + "mounts: {enabled: a}\nenabled: true\n", FILE + "mounts: {enabled: a}\nenabled: false\n"),
+        (
+            '{"name": "flights", "connector": "dev/generator", "streams": [{"name": "rows"}]}',
+            '{"enabled": false, "name": "flights", "connector": "dev/generator", "streams": [{"name": "rows"}]}',
+        ),
+        (
+            '{"name": "flights", "connector": "dev/generator", "streams": [{"name": "rows"}], "enabled" : true}',
+            '{"name": "flights", "connector": "dev/generator", "streams": [{"name": "rows"}], "enabled" : false}',
+        ),
     ],
 )
-def test_a_connection_is_disabled_by_one_line(tmp_path: Path, before: str, after: str) -> None:
+def test_a_connection_is_disabled_by_one_word(tmp_path: Path, before: str, after: str) -> None:
     settings, file = text(tmp_path, before)
     connections.set_enabled(settings, "flights", {}, enabled=False)
     assert file.read_bytes().decode() == after
@@ -190,12 +200,11 @@ def test_what_is_enabled_is_left_as_it_is(tmp_path: Path) -> None:
     "content",
     [
         FILE + "enabled: ${ON:-true}\n",
-        FILE + "enabled:\n  true\n",
-        "{name: flights, connector: dev/generator, streams: [{name: rows}]}\n",
+        FILE + "enabled: &on true\n",
         FILE + "...\n",
     ],
 )
-def test_what_cannot_be_changed_in_one_line_is_left_to_its_people(tmp_path: Path, content: str) -> None:
+def test_what_cannot_be_changed_by_one_word_is_left_to_its_people(tmp_path: Path, content: str) -> None:
     settings, file = text(tmp_path, content)
     with pytest.raises(ConfigurationError) as caught:
         connections.set_enabled(settings, "flights", {}, enabled=False)

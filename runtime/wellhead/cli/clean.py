@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from wellhead.app import App
     from wellhead.connections import ConnectionFile
     from wellhead.engine.reaper import Reaped
+    from wellhead.registry.runs import Run
 
-STILL_RUNNING = Code("WH-CLI-060", "Something runs that cleaning would end.")
 LEFT = Code("WH-CLI-061", "Something could not be removed.")
 
 
@@ -33,7 +33,8 @@ def clean(
 ) -> None:
     """Remove what dead runs left on this machine, and revoke what they borrowed; states, tables and releases stay.
 
-    The outbound network and the gateway's image go as well, once nothing of any project is left that uses them.
+    What belongs to a run that may still go on is left alone, and the run is named, here or on another host; so is what
+    belongs to other projects. The outbound network and the gateway's image go once nothing of any project is left.
 
     With --images, the image of a release goes that was collected or that nothing refers to, as `catalog gc --dry-run`
     has it: a run that needs it again loads it from the store. One that a container was made from stays, running or not,
@@ -50,42 +51,34 @@ def clean(
     with services.opened(config) as host:
         # Read before anything is removed: a folder that is missing must not count as connections that need nothing.
         files = connections.load_all(host.settings, os.environ, must_be_there=True) if images else []
-        with host.database.read() as tx:
-            known = {run.run_id: run for run in runs.latest(tx, limit=1_000_000)}
-            pending = revocations.all_of(tx)
-        silent_s = host.settings.lease.ttl_s
-        now = host.clock.now()
-        alive = [run for run in known.values() if run.status == "running" and not runs.is_silent(run, silent_s, now)]
-        if alive and not force:
-            raise ConfigurationError(
-                f"{counted(len(alive), 'run')} may still go on",
-                code=STILL_RUNNING,
-                hint="wait for them, or cancel them with `wellhead runs cancel RUN`; where the process is gone, clean "
-                f"again after {output.moment(max(runs.silent_until(run, silent_s) for run in alive))}; --force ends "
-                "every run of every project on this machine",
-                details=tuple(
-                    f"{run.run_id} of {run.connection.name} on {run.host_id}: counts as dead from "
-                    f"{output.moment(runs.silent_until(run, silent_s))} on, unless it speaks before"
-                    for run in alive
-                ),
-            )
+        going_on = () if force else _going_on(host)
+
+        def is_spared(run_id: RunId) -> bool:
+            if force:
+                return False
+            with host.database.read() as tx:
+                # Asked of each, since some may have begun meanwhile.
+                run = runs.find(tx, run_id)
+            # One that this registry does not know belongs to another project on the same Engine.
+            return run is None or _may_go_on(host, run)
+
         root = folders.default_root()
-        # A run this registry does not know belongs to another project on the same Engine.
-        reaped = reaper.reap(host.engine, lambda labels: not force and RunId(labels.run_id) not in known, root)
-        if force or not host.engine.containers():
-            kept = reaper.clean(host.engine, root)
-            reaped = replace(reaped, networks=reaped.networks + kept.networks, images=kept.images)
+        reaped = reaper.reap(host.engine, lambda labels: is_spared(RunId(labels.run_id)), root)
+        if force or not reaper.is_in_use(host.engine, root):
+            reaped = reaped.and_also(reaper.remove_kept(host.engine))
         swept = tuple(str(path) for path in scratch.sweep(host.host().scratch))
         reaped = replace(reaped, folders=reaped.folders + swept)
         if images:
-            removed = _unneeded_images(host, files)
-            reaped = replace(reaped, images=reaped.images + removed.images, left=reaped.left + removed.left)
+            reaped = reaped.and_also(_unneeded_images(host, files))
+        with host.database.read() as tx:
+            noted = revocations.all_of(tx)
+        pending = [item for item in noted if not is_spared(item.run_id)]
         for item in pending:
             host.secrets.revoke_accessor(item.accessor)
             with host.database.transaction() as tx:
                 revocations.remove(tx, item.accessor)
         revoked = len(pending)
-    document = {**output.plain(reaped), "revoked": revoked}
+    document = {**output.plain(reaped), "revoked": revoked, "going_on": [str(run.run_id) for run in going_on]}
     if as_json and not reaped.left:
         output.print_json(document)
     elif not as_json:
@@ -95,6 +88,7 @@ def clean(
             f"revoked {counted(revoked, 'token')}",
             markup=False,
         )
+        _tell(going_on, host.settings.lease.ttl_s)
     if reaped.left:
         error = ConfigurationError(
             f"{counted(len(reaped.left), 'thing')} could not be removed",
@@ -105,6 +99,36 @@ def clean(
         if as_json:
             output.fail(document, error)
         raise error
+
+
+def _going_on(host: App) -> tuple[Run, ...]:
+    """Return the runs that have not reported their end and have spoken within their lease."""
+    from wellhead.registry import runs
+
+    with host.database.read() as tx:
+        return tuple(run for run in runs.open_runs(tx) if _may_go_on(host, run))
+
+
+def _may_go_on(host: App, run: Run) -> bool:
+    from wellhead.registry import runs
+
+    return run.status == "running" and not runs.is_silent(run, host.settings.lease.ttl_s, host.clock.now())
+
+
+def _tell(going_on: tuple[Run, ...], ttl_s: float) -> None:
+    from wellhead.registry import runs
+
+    if not going_on:
+        return
+    out = output.stderr()
+    out.print(f"left alone what belongs to {counted(len(going_on), 'run')} that may still go on:", markup=False)
+    for run in going_on:
+        until = output.moment(runs.silent_until(run, ttl_s))
+        out.print(
+            f"  {run.run_id} of {run.connection.name} on {run.host_id}: counts as dead from {until} on, unless it "
+            "speaks before",
+            markup=False,
+        )
 
 
 def _unneeded_images(host: App, files: list[ConnectionFile]) -> Reaped:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("runs", "app", "What ran, how it ended, and what it said."),
     "state": ("state", "app", "Show, set and reset what a stream will go on from."),
     "deadletters": ("deadletters", "app", "Records that were set aside, and why."),
+    "alerts": ("alerts", "app", "What a person should judge: drift, violations, halted rollouts."),
     "verify": ("verify", "verify", "Check a release from the trusted key to the last byte."),
     "inspect": ("verify", "inspect", "Say what is in a release, who made it and what it promises."),
     "catalog": ("catalog", "app", "The releases we know."),

@@ -92,6 +92,7 @@ def show(run: Run, config: Config = None, as_json: Json = False) -> None:
     out.print(f"run         {found.run_id}  ({found.kind}, attempt {found.attempt})", markup=False)
     out.print(f"connection  {found.connection}", markup=False)
     out.print(f"release     {found.connector_id} {found.version or '-'}  {found.index_digest or ''}", markup=False)
+    out.print(f"host        {found.host_id}", markup=False)
     out.print(f"image       {found.image_id or '-'}", markup=False)
     spoke = f", silent since {output.moment(found.heartbeat_at)}" if is_silent else ""
     out.print(f"status      {found.status}{spoke}", markup=False)

@@ -30,6 +30,16 @@ class Reaped:
     images: tuple[str, ...]
     left: tuple[str, ...]
 
+    def and_also(self, other: Reaped) -> Reaped:
+        """Return what both removed and left."""
+        return Reaped(
+            self.containers + other.containers,
+            self.networks + other.networks,
+            self.folders + other.folders,
+            self.images + other.images,
+            self.left + other.left,
+        )
+
 
 def reap(engine: Engine, is_alive: Callable[[Labels], bool], root: Path) -> Reaped:
     """Remove the containers, networks and folders of every run for which ``is_alive`` says False.
@@ -55,18 +65,20 @@ def reap(engine: Engine, is_alive: Callable[[Labels], bool], root: Path) -> Reap
     return work.result()
 
 
-def clean(engine: Engine, root: Path) -> Reaped:
-    """Remove everything of ours from the Engine, kept networks and images too, whoever runs; folders as well."""
-    reaped = reap(engine, lambda _labels: False, root)
+def is_in_use(engine: Engine, root: Path) -> bool:
+    """Say whether anything of any run, of whatever project, is left: its folder and its network come first."""
+    networks = any(network.labels is not None for network in engine.networks())
+    return networks or bool(engine.containers()) or bool(folders.existing(root))
+
+
+def remove_kept(engine: Engine) -> Reaped:
+    """Remove the networks and images that belong to the host and no run."""
     work = _Work()
     for network in engine.kept_networks(KEPT):
         work.do("networks", network.name, partial(engine.remove_network, network.id))
     for image_id in engine.labelled_images(KEPT):
         work.do("images", image_id, partial(engine.remove_image, image_id))
-    kept = work.result()
-    return Reaped(
-        reaped.containers, reaped.networks + kept.networks, reaped.folders, kept.images, reaped.left + kept.left
-    )
+    return work.result()
 
 
 def remove_images(engine: Engine, ids: Collection[str]) -> Reaped:

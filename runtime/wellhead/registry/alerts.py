@@ -72,14 +72,17 @@ def latest(
     *,
     connection: ConnectionKey | None = None,
     connector_id: ConnectorId | None = None,
+    only_open: bool = False,
     limit: int = 100,
 ) -> list[Alert]:
-    """Return the newest alerts first."""
+    """Return the newest alerts first; ``only_open`` leaves out what somebody has acknowledged."""
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if connection is not None:
         query = query.where(belongs_to(table, connection))
     if connector_id is not None:
         query = query.where(table.c.connector_id == connector_id)
+    if only_open:
+        query = query.where(table.c.acknowledged_at.is_(None))
     return [_alert(row) for row in tx.execute(query)]
 
 
@@ -93,7 +96,7 @@ def acknowledge(tx: Transaction, number: int, who: str) -> None:
         sa.update(table).where(table.c.id == number).values(acknowledged_at=tx.time(), acknowledged_by=who)
     )
     if done.rowcount == 0:
-        raise ConfigurationError(f"there is no alert {number}", code=UNKNOWN_ALERT, hint="list the alerts first")
+        raise ConfigurationError(f"there is no alert {number}", code=UNKNOWN_ALERT, hint="`wellhead alerts list --all` shows them")
 
 
 def _alert(row: sa.Row[Any]) -> Alert:

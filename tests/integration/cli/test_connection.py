@@ -194,7 +194,7 @@ def test_a_connection_that_several_projects_share_is_disabled_for_all_of_them(pr
     link.rename(shared)
     link.symlink_to(shared)
     project.must("connection", "disable", "shop")
-    assert (link.is_symlink(), "enabled: false" in shared.read_text()) == (True, True)
+    assert (link.is_symlink(), '"enabled": false' in shared.read_text()) == (True, True)
 
 
 @pytest.mark.parametrize(

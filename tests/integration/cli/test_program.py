@@ -12,7 +12,7 @@ import pytest
 from tests.project import Outcome, Project, Warm
 from wellhead.connections import load
 from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName, UnitKey
-from wellhead.registry import connections, deadletters, generations, run_state, runs
+from wellhead.registry import alerts, connections, deadletters, generations, run_state, runs
 from wellhead.registry.database import Database
 from wellhead.settings import load as load_settings
 
@@ -195,7 +195,8 @@ def test_a_state_that_is_not_there_is_neither_set_nor_reset(project: Project, na
 def test_runs_are_listed_shown_and_cancelled(project: Project) -> None:
     (listed,) = answer(project.call("runs", "list", "--json"))
     assert (listed["run_id"], listed["status"]) == (RUN, "running")
-    assert RUN in project.must("runs", "show", RUN).stdout
+    shown = project.must("runs", "show", RUN).stdout.splitlines()
+    assert (shown[0].split()[1], shown[3].split()) == (RUN, ["host", "h"])
     project.must("runs", "cancel", RUN)
     unknown = project.call("runs", "show", "nothing")
     assert (unknown.exit_code, unknown.stderr.split()[0]) == (78, "WH-REG-040")
@@ -203,11 +204,11 @@ def test_runs_are_listed_shown_and_cancelled(project: Project) -> None:
 
 def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(project: Project) -> None:
     project.configure(lease={"ttl_s": 600})
-    alive = project.call("clean")
-    assert (alive.exit_code, alive.stderr.split()[0]) == (78, "WH-CLI-060")
-    assert "1 run may still go on" in alive.stderr
-    assert f"{RUN} of flights on h: counts as dead from " in alive.stderr
-    assert "clean again after 20" in alive.stderr
+    alive = project.must("clean", "--json")
+    assert alive.document["going_on"] == [RUN]
+    told = project.must("clean").stderr
+    assert "left alone what belongs to 1 run that may still go on" in told
+    assert f"{RUN} of flights on h: counts as dead from 20" in told
     assert answer(project.call("runs", "list", "--json"))[0]["silent"] is False
     with sqlite3.connect(project.root / ".wellhead" / "registry.db") as database:
         database.execute("update connector_runs set heartbeat_at = '2026-01-01 00:00:00.000000'")
@@ -217,6 +218,27 @@ def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(project: Proj
     assert "wellhead clean" in listed.stderr
     assert "running, silent since 2026-01-01 00:00:00Z" in project.must("runs", "show", RUN).stdout
     assert answer(project.call("runs", "list", "--json"))[0]["silent"] is True
+
+
+def test_alerts_are_listed_until_somebody_has_judged_them(project: Project) -> None:
+    key = load(load_settings(project.root / "wellhead.yaml"), "flights", {}).key
+    connector = ConnectorId("dev/generator")
+    database = Database.open(f"sqlite:///{project.root}/.wellhead/registry.db")
+    with database.transaction() as tx:
+        drift = alerts.note(tx, alerts.NewAlert("schema_changed", "warning", connector, "b is gone", "1.0.0", key))
+        alerts.note(tx, alerts.NewAlert("local_state", "breaking", connector, "writes /var", "1.0.0"))
+    database.close()
+    assert [one["alert"]["kind"] for one in answer(project.call("alerts", "list", "--json"))] == [
+        "local_state",
+        "schema_changed",
+    ]
+    assert "b is gone" in project.must("alerts", "list", "flights").stdout
+    unknown = project.call("alerts", "acknowledge", str(drift), "4711")
+    assert (unknown.exit_code, unknown.stderr.split()[0]) == (78, "WH-REG-070")
+    project.must("alerts", "acknowledge", str(drift))
+    assert "Nothing waits" in project.must("alerts", "list", "flights").stdout
+    (judged,) = answer(project.call("alerts", "list", "flights", "--all", "--json"))
+    assert judged["acknowledged_by"]
 
 
 def test_dead_letters_are_listed_with_their_reason(project: Project) -> None:

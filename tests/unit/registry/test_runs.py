@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,7 @@ from wellhead.registry.database import Database
 from wellhead.registry.definitions import PlatformImage, Release
 from wellhead.registry.runs import Failure, Kind, Outcome, Run, Start
 
-from .conftest import KEY, LATER, RUN, STREAM
+from .conftest import KEY, LATER, RUN, STREAM, until_one_waits
 
 RELEASE = Release(
     connector_id=ConnectorId("wellhead/postgres"),
@@ -167,6 +168,44 @@ def test_a_release_is_registered_once_and_never_changes(database: Database) -> N
     assert caught.value.code.name == "WH-REG-020"
 
 
+def register(database: Database, release: Release) -> bool:
+    with database.transaction() as tx:
+        return definitions.register(tx, release)
+
+
+@pytest.mark.real
+def test_of_two_who_register_a_release_at_once_the_second_changes_nothing(empty_postgresql: Database) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with empty_postgresql.transaction() as tx:
+            assert definitions.register(tx, RELEASE)
+            second = pool.submit(register, empty_postgresql, replace(RELEASE, key_id="another"))
+            until_one_waits(empty_postgresql)
+        assert not second.result()
+    with empty_postgresql.read() as tx:
+        assert definitions.all_of(tx) == [RELEASE]
+
+
+@pytest.mark.real
+def test_of_two_who_register_a_version_at_once_with_other_bytes_the_second_is_refused(
+    empty_postgresql: Database,
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with empty_postgresql.transaction() as tx:
+            assert definitions.register(tx, RELEASE)
+            second = pool.submit(register, empty_postgresql, replace(RELEASE, index_digest=Digest("sha256:ee")))
+            until_one_waits(empty_postgresql)
+        with pytest.raises(RefusedError) as caught:
+            second.result()
+    assert caught.value.code.name == "WH-REG-020"
+
+
+def test_the_bytes_of_a_release_are_no_other_release(database: Database) -> None:
+    register(database, RELEASE)
+    with pytest.raises(FatalError) as caught:
+        register(database, replace(RELEASE, version="1.0.1"))
+    assert caught.value.code.name == "WH-REG-009"
+
+
 def test_a_release_that_is_not_there_is_a_configuration_error(database: Database) -> None:
     with pytest.raises(ConfigurationError) as caught, database.transaction() as tx:
         definitions.set_status(tx, RELEASE.connector_id, "9.9.9", "blocked", None)
@@ -246,6 +285,7 @@ def test_alerts_are_kept_until_acknowledged(database: Database) -> None:
         assert [found.alert for found in alerts.latest(tx, connection=KEY)] == [about_stream]
         alerts.acknowledge(tx, number, "op")
         assert [found.acknowledged_by for found in alerts.latest(tx, connector_id=RELEASE.connector_id)] == ["op", None]
+        assert [found.alert for found in alerts.latest(tx, only_open=True)] == [about_release]
     with pytest.raises(ConfigurationError) as caught, database.transaction() as tx:
         alerts.acknowledge(tx, 4711, "op")
     assert caught.value.code.name == "WH-REG-070"
