@@ -6,6 +6,7 @@ Every call has a deadline, and every failure of the library or the Engine become
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ import docker.errors
 import docker.types
 import docker.utils
 import requests
+import urllib3.exceptions
 
 from wellhead.engine.container import PREFIX, Change, ContainerSpec, ContainerState, Labels, seccomp_profile
 from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError, counted
@@ -214,19 +216,19 @@ class Engine:
         """Reach the Engine at ``host``, else at DOCKER_HOST, else at the local socket.
 
         Raises:
-            ConfigurationError: none answers (WH-ENG-001), it refuses this user (WH-ENG-002), or it is too old
-                (WH-ENG-003).
+            ConfigurationError: none answers or the environment asks for TLS and names no certificates (WH-ENG-001), it
+                refuses this user (WH-ENG-002), or it is too old (WH-ENG-003).
         """
-        environment = docker.utils.kwargs_from_env()
-        if host is not None:
-            environment["base_url"] = host
-        address = environment.get("base_url", "unix:///var/run/docker.sock")
+        address = host if host is not None else os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         try:
+            environment = docker.utils.kwargs_from_env()
+            if host is not None:
+                environment["base_url"] = host
             _dial(address)
             # Threads share it: the pool must hold as many connections as followers and requests may be open.
             api = docker.APIClient(version="auto", timeout=DEADLINE_S, num_pools=32, **environment)
             told = api.info()
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as exc:
             raise _unreachable(address, exc) from exc
         number = str(told["ServerVersion"])
         if _version(number) < OLDEST:
@@ -467,7 +469,8 @@ class Engine:
         return self._image_id(tag)
 
     def _image_id(self, name: str) -> str:
-        return str(cast(Any, self._api).inspect_image(name)["Id"])
+        with _translated(f"inspect image {name}"):
+            return str(cast(Any, self._api).inspect_image(name)["Id"])
 
     def image_exists(self, image_id: str) -> bool:
         """Say whether the Engine has the image."""
@@ -536,7 +539,13 @@ def _translated(doing: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as exc:
         raise _refused(doing, exc) from exc
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
+    except (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        requests.exceptions.RequestException,
+        # The library reads some answers below requests, as they come.
+        urllib3.exceptions.HTTPError,
+    ) as exc:
         raise TransientError(
             f"the Docker Engine stopped answering while asked to {doing}: {_cause(exc)}",
             code=INTERRUPTED,
@@ -587,6 +596,14 @@ def _unreachable(address: str, exc: BaseException) -> ConfigurationError:
             f"this user may not use the Docker Engine at {address}",
             code=FORBIDDEN,
             hint="add the user to the group `docker` and log in again, or name another Engine in docker.host",
+        )
+    if isinstance(exc, docker.errors.TLSParameterError):
+        return ConfigurationError(
+            f"DOCKER_TLS_VERIFY or DOCKER_CERT_PATH asks for TLS, and the Docker Engine at {address} cannot be asked "
+            f"so: {exc.msg}",
+            code=UNREACHABLE,
+            hint="put ca.pem, cert.pem and key.pem into the folder of DOCKER_CERT_PATH (else ~/.docker) and the "
+            "Engine's address into DOCKER_HOST; for a local Engine unset both",
         )
     return ConfigurationError(
         f"no Docker Engine answers at {address}: {_cause(exc)}",

@@ -89,11 +89,16 @@ def prepare_root(root: Path) -> None:
         raise _unusable(root, f"its path is longer than sockets allow ({MAX_PATH} bytes in all)")
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = root.lstat()
+        is_private = _is_private(root)
     except OSError as exc:
         raise _unusable(root, exc.strerror or str(exc)) from exc
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if not is_private:
         raise _unusable(root, "it is not a folder of this user that nobody else may write in")
+
+
+def _is_private(root: Path) -> bool:
+    found = root.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def _unusable(root: Path, why: str) -> ConfigurationError:
@@ -152,7 +157,15 @@ def _card(path: Path) -> Path:
 
 
 def existing(root: Path) -> list[Folder]:
-    """Return every folder under ``root`` that has a readable card."""
+    """Return every folder under ``root`` that has a readable card; none where another user could have planted it.
+
+    Whoever removes a folder runs the image its card names, with the folder mounted so that it can be written.
+    """
+    try:
+        if not _is_private(root):
+            return []
+    except OSError:
+        return []  # there is none
     folders = []
     for card in sorted(root.glob("*.json")):
         try:
@@ -161,10 +174,20 @@ def existing(root: Path) -> list[Folder]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # Half written by a process that died, or gone since: its folder was not made yet, or is somebody's work.
             continue
-        if labels is not None:
-            path = card.with_suffix("")
+        path = card.with_suffix("")
+        if labels is not None and _may_be_ours(path):
             folders.append(Folder(path, labels, written.get("image_id"), path.is_mount()))
     return folders
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Say whether ``path`` is a folder that a run made, or was one; a link would lead whoever removes it elsewhere."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return True  # its card is left to remove
+    # A root host has given it to its connector.
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (os.geteuid(), CONNECTOR_UID)
 
 
 def remove(engine: Engine, folder: Folder) -> None:

@@ -41,7 +41,7 @@ PYTHON = "3.11"
 PACKAGES = ("ca-certificates", "libpython3.11-stdlib", "libstdc++6", "python3.11-minimal", "tzdata")
 #: What the gateway of the egress fence needs besides.
 GATEWAY_PACKAGES = ("iproute2", "nftables")
-#: The user every connector runs as; DESIGN: never root, never a user of the host.
+#: The user every connector runs as: never root, never a user of the host.
 UID = 65532
 USER = f"{UID}:{UID}"
 
