@@ -14,6 +14,7 @@ from wellhead.errors import Code, UsageError
 if TYPE_CHECKING:
     from wellhead.catalog.channels import Guard, Rollout
 
+NOTHING_TO_WATCH = Code("WH-CLI-107", "A rollout was asked for of what everybody gets at once.")
 BAD_GUARD = Code("WH-CLI-100", "A guard of a rollout cannot be understood.")
 
 app = typer.Typer(no_args_is_help=True, help="Which releases a channel offers, and to whom.")
@@ -121,7 +122,13 @@ def halt(
 def _rollout(percent: float, step: float, every_s: float, guards: list[str]) -> Rollout | None:
     from wellhead.catalog.channels import EVERYBODY, Rollout
 
-    if percent >= EVERYBODY and not guards:
+    if percent >= EVERYBODY:
+        if guards or step:
+            raise UsageError(
+                "a guard watches, and a step widens, what only a share is offered",
+                code=NOTHING_TO_WATCH,
+                hint="add --percent, such as --percent 10; or leave --guard and --step out",
+            )
         return None
     return Rollout(percent, step, every_s, _guard(guards))
 

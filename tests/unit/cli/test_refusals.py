@@ -17,6 +17,7 @@ from wellhead.cli import channel, doctor, main, options, runs
 from wellhead.errors import WellheadError
 from wellhead.images import layout
 from wellhead.registry import connections as rows
+from wellhead.secrets import local
 
 Call = Callable[..., WellheadError]
 
@@ -51,6 +52,25 @@ def refused(project: Path) -> Call:
 def test_a_guard_that_would_never_halt_anything_is_refused(refused: Call, guard: str) -> None:
     error = refused("channel", "promote", "dev/tiny", "1.0.0", "--percent", "10", "--guard", guard)
     assert (error.code, error.exit_code) == (channel.BAD_GUARD, 2)
+
+
+def test_a_password_of_the_database_that_others_can_read_is_refused(refused: Call, project: Path) -> None:
+    url = "postgresql://u@127.0.0.1:1/x"
+    (project / "wellhead.yaml").write_text(f"registry: {{url: '{url}', password_file: database-password}}\n")
+    password = project / "database-password"
+    assert refused("runs", "list").code == local.UNREADABLE
+    password.write_text("Secret\n")
+    password.chmod(0o640)
+    error = refused("runs", "list")
+    assert (error.code, error.exit_code) == (local.EXPOSED, 78)
+    password.chmod(0o600)
+    assert refused("runs", "list").exit_code == 75
+
+
+@pytest.mark.parametrize("option", [("--guard", "failures=0.1"), ("--step", "10")])
+def test_what_would_watch_or_widen_nothing_is_refused(refused: Call, option: tuple[str, str]) -> None:
+    error = refused("channel", "promote", "dev/tiny", "1.0.0", *option)
+    assert (error.code, error.exit_code) == (channel.NOTHING_TO_WATCH, 2)
 
 
 def test_guards_that_can_be_meant_are_taken() -> None:
