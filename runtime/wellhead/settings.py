@@ -119,8 +119,12 @@ class VaultSettings(Section):
     @field_validator("address")
     @classmethod
     def _reachable(cls, address: str) -> str:
-        if addresses.split(address) is None:
+        parts = addresses.split(address)
+        if parts is None:
             raise ValueError("must be https://HOST:PORT, the port from 1 to 65535")
+        if "@" in parts.netloc:
+            # The address stands in messages; whoever logs in is named by token_file or approle.
+            raise ValueError("must be https://HOST:PORT, without a name or a password in it")
         return address
 
     @model_validator(mode="after")

@@ -109,6 +109,15 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, text: str) -> None:
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize("login", ["ops:hunter22secret@", "hunter22secret@", ":hunter22secret@", "@"])
+def test_the_address_of_a_secret_store_holds_no_login_and_a_password_there_is_not_told(
+    tmp_path: Path, login: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="without a name or a password") as caught:
+        load(tmp_path, f"vault: {{address: 'https://{login}vault.example', token_file: a}}")
+    assert "hunter22" not in " ".join([caught.value.message, str(caught.value.hint), *caught.value.details])
+
+
 def test_the_nearest_file_above_is_found(tmp_path: Path) -> None:
     load(tmp_path, "")
     (tmp_path / "a" / "b").mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +12,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from wellhead import failpoints
-from wellhead.errors import WellheadError
+from wellhead.errors import Code, ConfigurationError, WellheadError, counted
 from wellhead.lifecycle.host import Run
+from wellhead.lifecycle.plan import Plan
+from wellhead.manifest import patterns
 from wellhead.registry import revocations, runs
-from wellhead.secrets.base import LendRequest, Loan, Reference, SecretValue
+from wellhead.secrets.base import LendRequest, Loan, SecretValue
 from wellhead.telemetry.logs import Level
 from wellhead_sdk.wire.messages import Credentials, Identity, Secret
 
 if TYPE_CHECKING:
     from wellhead.session.client import Session
+
+TOO_SHORT = Code("WH-SEC-031", "A secret is shorter than its slot allows.")
+SLOW_PATTERN = Code("WH-SEC-032", "A slot's redact_pattern may take very long.")
 
 #: Life of the run's token between two renewals; what is left of it after a crash is what an attacker could use.
 TTL_S = 300
@@ -31,13 +36,19 @@ LEAST_S = 0.5
 
 
 @contextmanager
-def lent(here: Run, references: Mapping[str, Reference], sensitive: frozenset[str]) -> Iterator[Loan | None]:
+def lent(here: Run, plan: Plan) -> Iterator[Loan | None]:
     """Borrow what the connection names; None where it names nothing.
 
     By what the loan can be revoked is stored before anything is read (invariant 11), so that a crash between the two
-    leaves nothing that nobody knows of. Values of ``sensitive`` slots are struck from everything this run writes.
+    leaves nothing that nobody knows of. Values of sensitive slots are struck from everything this run writes, and from
+    its texts what has the shape of one.
+
+    Raises:
+        ConfigurationError: a value is too short (WH-SEC-031, WH-SEC-030), or a pattern is not quick (WH-SEC-032);
+            whatever `SecretStore.lend` raises.
     """
-    if not references:
+    _expect(here, plan)
+    if not plan.references:
         yield None
         return
     claim, database = here.claim, here.host.database
@@ -48,11 +59,11 @@ def lent(here: Run, references: Mapping[str, Reference], sensitive: frozenset[st
             revocations.add(tx, accessor, claim.run_id, ttl_s=TTL_S)
         failpoints.reach("accessor_stored")
 
-    request = LendRequest(claim.run_id, claim.connection, references, TTL_S)
+    request = LendRequest(claim.run_id, claim.connection, plan.references, TTL_S)
     loan: Loan | None = None
     try:
         with here.host.secrets().lend(request, note) as loan:
-            hide(here, loan.secrets, sensitive)
+            take(here, loan.secrets, plan)
             failpoints.reach("lease_issued")
             yield loan
     finally:
@@ -73,10 +84,41 @@ def _note_end(here: Run, loan: Loan) -> None:
     failpoints.reach("token_revoked")
 
 
-def hide(here: Run, secrets: Mapping[str, SecretValue], sensitive: frozenset[str]) -> None:
-    """Let the redactor know what may never be written."""
-    for slot, secret in secrets.items():
-        if slot in sensitive:
+def _expect(here: Run, plan: Plan) -> None:
+    """Let the redactor know the shapes of secrets, whether any is lent or not.
+
+    What is published was checked by `lint`, but by its publisher: the connector writes the lines a pattern is tried on,
+    and one that takes hours would hold up this program.
+    """
+    for name, slot in plan.manifest.secrets.slots.items():
+        if slot.redact_pattern is None:
+            continue
+        if not patterns.is_quick(slot.redact_pattern):
+            raise ConfigurationError(
+                f"the redact_pattern of secret {name} may take very long on a hostile line",
+                code=SLOW_PATTERN,
+                hint="ask the connector's publisher for a release that passes `wellhead manifest lint`",
+            )
+        here.redactor.add_pattern(slot.redact_pattern)
+
+
+def take(here: Run, secrets: Mapping[str, SecretValue], plan: Plan) -> None:
+    """Check values that were read just now, and let the redactor know which of them may never be written.
+
+    Raises:
+        ConfigurationError: a value is shorter than its slot allows (WH-SEC-031), or than can be kept out of logs
+            (WH-SEC-030).
+    """
+    for name, slot in plan.manifest.secrets.slots.items():
+        if name in secrets and len(secrets[name].value) < slot.min_length:
+            # Neither the value nor its length is told.
+            raise ConfigurationError(
+                f"secret {name} is shorter than its slot allows",
+                code=TOO_SHORT,
+                hint=f"store what belongs there, in full: at least {counted(slot.min_length, 'character')}",
+            )
+    for name, secret in secrets.items():
+        if name in plan.sensitive:
             here.redactor.add(secret.value)
 
 
@@ -107,14 +149,12 @@ def secrets_of(values: Mapping[str, SecretValue], sensitive: frozenset[str]) -> 
 
 
 @contextmanager
-def kept(
-    here: Run, loan: Loan | None, session: Session, credentials: Credentials, sensitive: frozenset[str]
-) -> Iterator[None]:
+def kept(here: Run, plan: Plan, loan: Loan | None, session: Session, credentials: Credentials) -> Iterator[None]:
     """Renew the loan and rotate its values until leaving."""
     if loan is None or (loan.renew_at is None and loan.rotate_at is None):
         yield
         return
-    keeper = _Keeper(here, loan, session, credentials, sensitive)
+    keeper = _Keeper(here, plan, loan, session, credentials)
     keeper.start()
     try:
         yield
@@ -125,15 +165,15 @@ def kept(
 class _Keeper(threading.Thread):
     """Owned and joined by `kept`."""
 
-    def __init__(
-        self, here: Run, loan: Loan, session: Session, credentials: Credentials, sensitive: frozenset[str]
-    ) -> None:
+    def __init__(self, here: Run, plan: Plan, loan: Loan, session: Session, credentials: Credentials) -> None:
         super().__init__(name=f"loan-{here.claim.run_id}", daemon=True)
         self._here = here
+        self._plan = plan
         self._loan = loan
         self._session = session
         self._credentials = credentials
-        self._sensitive = sensitive
+        #: Those of a rotation which the connector has not taken yet.
+        self._undelivered: Credentials | None = None
         self._over = threading.Event()
 
     def end(self) -> None:
@@ -143,49 +183,55 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         wait_s = self._seconds_left()
         while not self._over.wait(wait_s):
-            try:
-                self._keep()
-            except WellheadError as error:
-                self._tell(error)
-                wait_s = AGAIN_S
-            except Exception as error:  # noqa: BLE001 - a keeper that died would let the loan expire
-                trace = "".join(traceback.format_exception(error))
-                self._here.log.write(Level.ERROR, "secrets_not_renewed", trace=trace)
-                wait_s = AGAIN_S
-            else:
-                wait_s = self._seconds_left()
+            # Each whatever became of the other: a connector that does not take new values still needs a living token.
+            done = [self._tried(self._rotate_if_due), self._tried(self._renew_if_due)]
+            wait_s = self._seconds_left() if all(done) else AGAIN_S
 
-    def _keep(self) -> None:
-        now = self._here.host.clock.now()
-        if self._loan.rotate_at is not None and self._loan.rotate_at <= now:
-            self._rotate()
-        elif self._loan.renew_at is not None and self._loan.renew_at <= now:
-            self._renew()
+    def _tried(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except WellheadError as error:
+            self._tell(error)
+        except Exception as error:  # noqa: BLE001 - a keeper that died would let the loan expire
+            trace = "".join(traceback.format_exception(error))
+            self._here.log.write(Level.ERROR, "secrets_not_renewed", trace=trace)
+        else:
+            return True
+        return False
+
+    def _is_due(self, at: datetime | None) -> bool:
+        return at is not None and at <= self._here.host.clock.now()
 
     def _tell(self, error: WellheadError) -> None:
         # Not the end of the run: what was lent is good until it expires, and the source says when it is not.
         self._here.log.write(Level.WARNING, "secrets_not_renewed", code=str(error.code), error=error.message)
 
-    def _renew(self) -> None:
-        self._loan.renew()
-        if self._loan.accessor is not None:
-            with self._here.host.database.transaction() as tx:
-                revocations.prolong(tx, self._loan.accessor, ttl_s=TTL_S)
+    def _renew_if_due(self) -> None:
+        if self._is_due(self._loan.renew_at):
+            self._renew()
 
-    def _rotate(self) -> None:
-        values = self._loan.rotate()
-        hide(self._here, values, self._sensitive)
-        before = self._credentials
-        self._credentials = Credentials(
-            before.config_json,
-            secrets_of(values, self._sensitive),
-            before.hosts,
-            before.probes,
-            before.rotation + 1,
-        )
-        self._deliver(self._credentials)
-        # Only now has every open unit moved over; revoking earlier would cut a query in two.
-        self._loan.revoke_superseded()
+    def _renew(self) -> None:
+        try:
+            self._loan.renew()
+        finally:
+            # Where one lease is refused the token was renewed all the same.
+            if self._loan.accessor is not None:
+                with self._here.host.database.transaction() as tx:
+                    revocations.prolong(tx, self._loan.accessor, ttl_s=TTL_S)
+
+    def _rotate_if_due(self) -> None:
+        if self._is_due(self._loan.rotate_at):
+            values = self._loan.rotate()
+            take(self._here, values, self._plan)
+            before = self._credentials
+            secrets = secrets_of(values, self._plan.sensitive)
+            self._undelivered = replace(before, secrets=secrets, rotation=before.rotation + 1)
+        if self._undelivered is not None:
+            # Until the connector has taken them: the loan counts on them from now on, and does not rotate again.
+            self._deliver(self._undelivered)
+            self._credentials, self._undelivered = self._undelivered, None
+            # Only now has every open unit moved over; revoking earlier would cut a query in two.
+            self._loan.revoke_superseded()
 
     def _deliver(self, credentials: Credentials) -> None:
         """Hand over new values, renewing while the connector takes them.

@@ -248,20 +248,9 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
     progress = Progress()
     plan: Plan | None = None
     error: WellheadError | None = None
-    host = here.host
     try:
-        with here.timeline.step("plan"):
-            plan = freeze(here, file, host.platform)
-        with here.timeline.step("recover"):
-            recover.recover(
-                host.database,
-                here.claim,
-                host.sink(plan.connection.sink),
-                secrets=host.secrets,
-                reap=host.reap,
-                keep_generations=host.settings.run.keep_generations,
-                clock=host.clock,
-            )
+        plan = _planned(here, file)
+        _recover(here, file)
         with deadline(max(0.0, plan.deadlines.total_s - here.timeline.elapsed_s), here.stop):
             _attempts(here, plan, order, progress)
     except WellheadError as failure:
@@ -280,6 +269,34 @@ def _run(here: Run, file: ConnectionFile, order: Order) -> Report:
         return unrecorded(here, plan, order.logical_run_id, ending, failure)
     _judge_rollouts(here, ConnectorId(file.connection.connector))
     return report
+
+
+def _planned(here: Run, file: ConnectionFile) -> Plan:
+    try:
+        with here.timeline.step("plan"):
+            return freeze(here, file, here.host.platform)
+    except WellheadError:
+        # A connection that is refused, perhaps for weeks, does not keep what was committed out of its tables, nor alive
+        # what an earlier run borrowed.
+        try:
+            _recover(here, file)
+        except WellheadError as failure:
+            here.log.write(Level.ERROR, "not_recovered", code=str(failure.code), error=failure.message)
+        raise
+
+
+def _recover(here: Run, file: ConnectionFile) -> None:
+    host = here.host
+    with here.timeline.step("recover"):
+        recover.recover(
+            host.database,
+            here.claim,
+            host.sink(file.connection.sink),
+            secrets=host.secrets,
+            reap=host.reap,
+            keep_generations=host.settings.run.keep_generations,
+            clock=host.clock,
+        )
 
 
 def _judge_rollouts(here: Run, connector: ConnectorId) -> None:
@@ -381,7 +398,7 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
     """Lend, fence, launch and authenticate; leaving stops, unfences and revokes, in this order."""
     with ExitStack() as scope:
         with here.timeline.step("lend"):
-            loan = scope.enter_context(lend.lent(here, plan.references, plan.sensitive))
+            loan = scope.enter_context(lend.lent(here, plan))
             if loan is not None:
                 progress.loans.append(loan)
         with here.timeline.step("fence"):
@@ -392,7 +409,7 @@ def _opened(here: Run, plan: Plan, progress: Progress) -> Iterator[Session]:
         credentials = plan.credentials(() if loan is None else lend.secrets_of(loan.secrets, plan.sensitive))
         with here.timeline.step("authenticate"):
             progress.identity = lend.cleaned(here, session.authenticate(credentials))
-        scope.enter_context(lend.kept(here, loan, session, credentials, plan.sensitive))
+        scope.enter_context(lend.kept(here, plan, loan, session, credentials))
         yield session
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -48,8 +48,12 @@ NOT_REVIEWED = Code("WH-MAN-022", "A certified connector has no review.")
 STREAM_SCHEMA = Code("WH-MAN-141", "A stream's schema is not usable.")
 NOT_PLAIN = Code("WH-MAN-023", "The release's id or version is not on a line of its own.")
 MIGRATED = Code("WH-MAN-024", "A migration of the config cannot do what it says.")
+EMPTY_PATTERN = Code("WH-MAN-025", "A pattern finds what is empty.")
 
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
+#: Keys of a JSON Schema under which names stand, each with a schema of its own, and those under which values stand.
+_OF_NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_OF_VALUES = ("const", "default", "enum", "examples")
 _TLS_PROTOCOLS = ("https", "wss", "ldaps", "ftps", "amqps", "rediss")
 
 Path = tuple[str | int, ...]
@@ -270,14 +274,48 @@ def _slots(manifest: Manifest) -> Iterator[_Found]:
             f"{manifest.auth.default!r} is not a method",
             f"known: {', '.join(known) or 'none'}",
         )
-    for name, slot_ in manifest.secrets.slots.items():
-        if slot_.redact_pattern is not None and not patterns.is_quick(slot_.redact_pattern):
-            yield _Found(
-                SLOW_PATTERN,
-                ("secrets", "slots", name, "redact_pattern"),
-                f"{slot_.redact_pattern!r} may take very long on a hostile line",
-                "do not put one unbounded repeat inside another",
-            )
+
+
+def _patterns(manifest: Manifest) -> Iterator[_Found]:
+    """Find patterns that cannot do what they are for; those of the config's schema are for `_config`."""
+    for name, slot in manifest.secrets.slots.items():
+        if slot.redact_pattern is not None:
+            path: Path = ("secrets", "slots", name, "redact_pattern")
+            yield from _slow([(path, slot.redact_pattern)], "line")
+            if re.search(slot.redact_pattern, "") is not None:
+                told = f"{slot.redact_pattern!r} finds a secret in an empty line"
+                yield _Found(EMPTY_PATTERN, path, told, "let it ask for one character at the least")
+    for name, variable in manifest.network.variables.items():
+        if variable.pattern is not None:
+            yield from _slow([(("network", "variables", name, "pattern"), variable.pattern)], "value")
+    for index, stream in enumerate(manifest.streams):
+        if stream.pattern is not None:
+            yield from _slow([(("streams", index, "pattern"), stream.pattern)], "name")
+
+
+def _slow(found: Iterable[tuple[Path, str]], text: str) -> Iterator[_Found]:
+    for path, pattern in found:
+        if not patterns.is_quick(pattern):
+            told = f"{pattern!r} may take very long on a hostile {text}"
+            yield _Found(SLOW_PATTERN, path, told, "do not put one unbounded repeat inside another")
+
+
+def _patterns_of(schema: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the patterns of a JSON Schema, each with its place."""
+    if isinstance(schema, list):
+        for index, inner in enumerate(schema):
+            yield from _patterns_of(inner, (*path, index))
+    elif isinstance(schema, dict):
+        for key, inner in schema.items():
+            if key == "pattern" and isinstance(inner, str):
+                yield (*path, key), inner
+            elif key in _OF_NAMES and isinstance(inner, dict):
+                if key == "patternProperties":
+                    yield from (((*path, key, name), str(name)) for name in inner)
+                for name, one in inner.items():
+                    yield from _patterns_of(one, (*path, key, name))
+            elif key not in _OF_VALUES:
+                yield from _patterns_of(inner, (*path, key))
 
 
 def _unique(names: list[str], path: Path, what: str) -> Iterator[_Found]:
@@ -330,6 +368,9 @@ def _columns(manifest: Manifest) -> Iterator[_Found]:
                     f"{stream.name or stream.pattern}: {at or 'the schema'}: {error.message}",
                     "mend it: it has to be a JSON Schema of draft 2020-12",
                 )
+            except patterns.UNREADABLE as error:
+                told = f"{stream.name or stream.pattern}: a pattern of the schema cannot be read: {error}"
+                yield _Found(STREAM_SCHEMA, ("streams", index, "schema"), told, "write it smaller")
 
 
 def _config(manifest: Manifest) -> Iterator[_Found]:
@@ -347,6 +388,12 @@ def _config(manifest: Manifest) -> Iterator[_Found]:
             "mend it",
         )
         return
+    except patterns.UNREADABLE as error:
+        told = f"a pattern of the schema cannot be read: {error}"
+        yield _Found(CONFIG_SCHEMA, ("config", "schema"), told, "write it smaller")
+        return
+    slow = list(_slow(_patterns_of(schema, ("config", "schema")), "value"))
+    yield from slow
     if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
         yield _Found(
             CONFIG_SCHEMA,
@@ -363,13 +410,15 @@ def _config(manifest: Manifest) -> Iterator[_Found]:
                 f"{name} looks like a secret, and config is stored and shown",
                 "make it a slot under secrets.slots",
             )
-        if "default" in inner:
+        if "default" in inner and not slow:
             broken = next(jsonschema.Draft202012Validator(inner).iter_errors(inner["default"]), None)
             if broken is not None:
                 yield _Found(
                     CONFIG_SCHEMA, (*path, "default"), f"the default breaks its own schema: {broken.message}", "mend it"
                 )
-    yield from _migrations(manifest)
+    # What is slow is not tried here either, on defaults or on what migrations give.
+    if not slow:
+        yield from _migrations(manifest)
 
 
 def _migrations(manifest: Manifest) -> Iterator[_Found]:
@@ -569,6 +618,7 @@ RULES: tuple[Callable[[Manifest], Iterator[_Found]], ...] = (
     _hosts,
     _variables,
     _slots,
+    _patterns,
     _streams,
     _columns,
     _config,

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from wellhead import documents
-from wellhead.documents import Document
+from wellhead.documents import Document, Model
 from wellhead.errors import Code, ConfigurationError
-from wellhead.manifest.model import Manifest
+from wellhead.manifest.model import Compatibility, Manifest
 
 FILE_NAME = "manifest.yaml"
 
@@ -100,3 +100,25 @@ def from_canonical_json(content: bytes) -> Manifest:
     """
     document = Document("the release's manifest", content, json.loads(content), {})
     return documents.validate(Manifest, document)
+
+
+def of_release(connector: str, version: str, said: Mapping[str, Any]) -> Manifest:
+    """Read the manifest that stands with a release in the registry, where a newer Wellhead may have put it.
+
+    Raises:
+        ConfigurationError: it says what this version of the program does not know (WH-DOC-003).
+    """
+    return _read(Manifest, connector, version, said)
+
+
+def compatibility_of(connector: str, version: str, said: Mapping[str, Any]) -> Compatibility:
+    """Read of such a manifest which states the release reads, whatever else it says; raises the same."""
+    return _read(Compatibility, connector, version, said.get("compatibility", {}))
+
+
+def _read(model: type[Model], connector: str, version: str, said: Mapping[str, Any]) -> Model:
+    try:
+        return documents.validate(model, Document(f"the manifest of {connector} {version}", b"", dict(said), {}))
+    except ConfigurationError as error:
+        error.hint = "a newer Wellhead has published it: upgrade Wellhead on this host, or choose another release"
+        raise

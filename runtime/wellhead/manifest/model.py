@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import semver
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from wellhead.manifest import patterns
+
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 #: A parameter of a config, with dots into objects.
@@ -36,7 +38,8 @@ LoginType = Literal[
 ]
 Pagination = Literal["cursor", "offset", "page", "time_window", "none"]
 
-CONNECTOR_ID = r"^[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9-]{0,62}$"
+#: What `images.naming` takes as well: a registry refuses a dash at the end.
+CONNECTOR_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 def _version(text: str) -> str:
@@ -487,6 +490,6 @@ class Manifest(Section):
 def _regular_expression(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as exc:
+    except patterns.UNREADABLE as exc:
         raise ValueError(f"{pattern!r} is not a regular expression: {exc}") from None
     return pattern

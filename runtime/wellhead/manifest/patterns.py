@@ -12,22 +12,40 @@ from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
+#: What Python's own reader of patterns raises: for a mistake, for a number no machine has, for too many parentheses.
+UNREADABLE = (re.error, OverflowError, RecursionError)
+
 
 def language(pattern: str, limit: int = 256) -> tuple[str, ...] | None:
     """Return every text ``pattern`` matches as a whole, or None if there may be more than ``limit``."""
     try:
         return tuple(sorted(_words(parser.parse(pattern), limit)))
-    except (_NotFiniteError, re.error):
+    except (_NotFiniteError, *UNREADABLE):
         return None
 
 
 def is_quick(pattern: str) -> bool:
     """Say whether matching takes time that grows gently with the text.
 
-    Refused are an unbounded repeat inside another, and back references; a repeat of alternatives that overlap stays
-    undetected, which is why whoever uses such a pattern also bounds the text.
+    Refused are back references, and a repeat of varying length inside an unbounded one, unless something that occurs
+    nowhere else in it says where each round begins or ends, as in ``[a-z]+(-[a-z]+)*``. A repeat of alternatives that
+    overlap stays undetected, which is why whoever uses such a pattern also bounds the text. What cannot be read is not
+    quick.
     """
-    return _quick(parser.parse(pattern), inside_repeat=False)
+    try:
+        return _quick(parser.parse(pattern), inside_repeat=False)
+    except UNREADABLE:
+        return False
+
+
+_CATEGORIES = {
+    op.CATEGORY_DIGIT: r"\d",
+    op.CATEGORY_NOT_DIGIT: r"\D",
+    op.CATEGORY_SPACE: r"\s",
+    op.CATEGORY_NOT_SPACE: r"\S",
+    op.CATEGORY_WORD: r"\w",
+    op.CATEGORY_NOT_WORD: r"\W",
+}
 
 
 class _NotFiniteError(Exception):
@@ -91,11 +109,65 @@ def _quick(items: Iterable[Any], *, inside_repeat: bool) -> bool:
             if not _quick(argument[3], inside_repeat=inside_repeat):
                 return False
         elif kind in (op.MAX_REPEAT, op.MIN_REPEAT):
-            unbounded = argument[1] is op.MAXREPEAT
-            if unbounded and inside_repeat:
+            low, high, inner = argument
+            if inside_repeat and low != high and high > 1:
                 return False
-            if not _quick(argument[2], inside_repeat=inside_repeat or unbounded):
+            within = high is op.MAXREPEAT and not _is_delimited(inner)
+            if not _quick(inner, inside_repeat=inside_repeat or within):
                 return False
         elif kind in (op.ASSERT, op.ASSERT_NOT) and not _quick(argument[1], inside_repeat=inside_repeat):
             return False
+    return True
+
+
+def _is_delimited(items: Any) -> bool:
+    """Say whether each round of a repeat begins or ends with what occurs nowhere else in it, and has one reading."""
+    parts = list(items)
+    while len(parts) == 1 and parts[0][0] is op.SUBPATTERN:
+        parts = list(parts[0][1][3])
+    return len(parts) > 1 and any(
+        all(not _takes(rest, char) for char in _marks(*mark))
+        for mark, rest in ((parts[0], parts[1:]), (parts[-1], parts[:-1]))
+        if _marks(*mark)
+    )
+
+
+def _marks(kind: Any, argument: Any) -> set[str]:
+    """Return every character that one mandatory part stands for, in any case; none where it stands for others too."""
+    if kind is op.LITERAL:
+        listed = {chr(argument)}
+    elif kind is op.IN and all(inner is op.LITERAL for inner, _ in argument):
+        listed = {chr(value) for _, value in argument}
+    else:
+        return set()
+    return {form for char in listed for form in (char, char.lower(), char.upper(), char.casefold())}
+
+
+def _takes(items: Iterable[Any], char: str) -> bool:
+    """Say whether a part of these can match ``char``; what is not understood can."""
+    return any(_one_takes(kind, argument, char) for kind, argument in items)
+
+
+def _one_takes(kind: Any, argument: Any, char: str) -> bool:
+    if kind is op.LITERAL:
+        return chr(argument).casefold() == char.casefold()
+    if kind is op.IN:
+        inside = any(_holds(inner, value, char) for inner, value in argument if inner is not op.NEGATE)
+        return not inside if argument[0][0] is op.NEGATE else inside
+    if kind is op.BRANCH:
+        return any(_takes(branch, char) for branch in argument[1])
+    if kind is op.SUBPATTERN:
+        return _takes(argument[3], char)
+    if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+        return _takes(argument[2], char)
+    return kind is not op.AT
+
+
+def _holds(kind: Any, value: Any, char: str) -> bool:
+    if kind is op.LITERAL:
+        return chr(value).casefold() == char.casefold()
+    if kind is op.RANGE:
+        return any(value[0] <= ord(form) <= value[1] for form in (char, char.lower(), char.upper()) if len(form) == 1)
+    if kind is op.CATEGORY and value in _CATEGORIES:
+        return re.match(_CATEGORIES[value], char) is not None
     return True

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import hvac
@@ -53,6 +53,20 @@ _TIMEOUT_S = (3.0, 10.0)
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _WRAPPED_SECRET_ID = re.compile(r"auth/(?P<mount>.+)/role/[^/]+/secret-id")
 
+#: What no change of a request would mend. An `UnexpectedError` is any status hvac has no name for: 504 of a load
+#: balancer, 412, 472 and 473 of a standby.
+_AWAY = (
+    refused.VaultDown,
+    refused.InternalServerError,
+    refused.BadGateway,
+    refused.VaultNotInitialized,
+    refused.UnexpectedError,
+)
+#: What a 405 says, the one of them that is about the request.
+_UNSUPPORTED = "unsupported operation"
+
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True)
 class _Token:
@@ -85,12 +99,14 @@ class _Server:
         """GET; None where nothing is at ``path``."""
         with self._told(path), self._client(token) as client:
             answer = client.read(path)
-            return None if answer is None else self._document(answer, path)
+        return None if answer is None else self._document(answer, path)
 
     def write(self, token: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
         """POST; an empty document where the answer has no body."""
+        body = dict(data)
         with self._told(path), self._client(token) as client:
-            return self._document(client.write_data(path, data=dict(data)), path)
+            answer = client.write_data(path, data=body)
+        return self._document(answer, path)
 
     @contextmanager
     def _client(self, token: str) -> Iterator[Any]:
@@ -112,28 +128,55 @@ class _Server:
     def _document(self, answer: Any, path: str) -> dict[str, Any]:
         if isinstance(answer, dict):
             return answer
-        if answer.status_code == 204:
+        status = answer.status_code if isinstance(answer, requests.Response) else 200
+        if status == 204:
             return {}
+        if status == 200:
+            raise self.strange(path)
         raise TransientError(
-            f"{self.address} answered {answer.status_code} to {path}",
+            f"{self.address} answered {status} to {path}",
             code=UNREACHABLE,
             hint="redirects are not followed: point vault.address at the active server, not at a standby",
         )
 
+    def strange(self, path: str) -> TransientError:
+        """Return the error of an answer that is none of a secret store; nothing of it is repeated."""
+        return TransientError(
+            f"{self.address} answered {path} with what no secret store answers",
+            code=UNREACHABLE,
+            hint="see that vault.address is the secret store itself, and what stands between it and this host",
+        )
+
+    def said(self, answer: object, path: str, kind: type[_T], *names: str) -> _T:
+        """Return what ``answer`` says under ``names``, one inside the other.
+
+        Raises:
+            TransientError: WH-SEC-021, there is no such ``kind`` of value.
+        """
+        for name in names:
+            answer = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(answer, kind):
+            raise self.strange(path)
+        return answer
+
     @contextmanager
     def _told(self, path: str) -> Iterator[None]:
-        """Translate hvac's and requests' exceptions; 403 and 400 keep their meaning for the caller."""
+        """Translate hvac's and requests' exceptions; 403 and 400 keep their meaning for the caller.
+
+        Only a request stands inside: what Python itself complains of there, hvac met in an answer.
+        """
         try:
             yield
-        except (refused.VaultDown, refused.InternalServerError, refused.BadGateway, refused.VaultNotInitialized) as exc:
-            raise TransientError(
-                f"{self.address} could not serve {path}: {_sentence(exc)}",
-                code=UNREACHABLE,
-                hint="unseal or restart the secret store; for database credentials, see that it reaches the database",
-            ) from exc
         except refused.RateLimitExceeded as exc:
             raise ThrottledError(f"{self.address} asks to slow down", code=UNREACHABLE) from exc
         except refused.VaultError as exc:
+            if isinstance(exc, _AWAY) and _UNSUPPORTED not in _sentence(exc):
+                raise TransientError(
+                    f"{self.address} could not serve {path}: {_sentence(exc)}",
+                    code=UNREACHABLE,
+                    hint="unseal or restart the secret store; for database credentials, see that it reaches the "
+                    "database",
+                ) from exc
             raise _RefusalError(type(exc), f"{self.address} refused {path}: {_sentence(exc)}") from exc
         except requests.exceptions.SSLError as exc:
             raise ConfigurationError(
@@ -147,6 +190,8 @@ class _Server:
                 code=UNREACHABLE,
                 hint="check vault.address and that the server runs",
             ) from exc
+        except (AttributeError, TypeError, KeyError, ValueError) as exc:
+            raise self.strange(path) from exc
 
 
 class _RefusalError(Exception):
@@ -238,23 +283,27 @@ class VaultStore:
             TransientError: WH-SEC-021.
         """
         with self._login() as token:
-            try:
-                self._server.read(token, "auth/token/lookup-self")
-            except _RefusalError as exc:
-                raise AuthError(
-                    exc.message,
-                    code=LOGIN_REFUSED,
-                    hint="the host's token has expired or lacks its policy: `wellhead vault policy CONNECTION`",
-                ) from exc
+            self._look_up(token)
+
+    def _look_up(self, token: str) -> None:
+        try:
+            self._server.read(token, "auth/token/lookup-self")
+        except _RefusalError as exc:
+            raise AuthError(
+                exc.message,
+                code=LOGIN_REFUSED,
+                hint="the host's token has expired or lacks its policy: `wellhead vault policy CONNECTION`",
+            ) from exc
 
     def _mint(self, request: LendRequest) -> _Token:
         prefix = self._settings.policy_prefix
         names = [policies.self_policy_name(prefix), policies.connection_policy_name(prefix, request.connection)]
+        path = f"auth/token/create/{self._settings.token_role}"
         with self._login() as token:
             try:
                 answer = self._server.write(
                     token,
-                    f"auth/token/create/{self._settings.token_role}",
+                    path,
                     {
                         "policies": names,
                         "ttl": f"{request.ttl_s}s",
@@ -275,8 +324,13 @@ class VaultStore:
                     code=MINT_REFUSED,
                     hint="have an administrator run what `wellhead vault policy CONNECTION` prints",
                 ) from exc
-        auth = answer["auth"]
-        return _Token(auth["client_token"], auth["accessor"], int(auth["lease_duration"]))
+        return self._token(answer, path)
+
+    def _token(self, answer: object, path: str) -> _Token:
+        def said(name: str, kind: type[_T]) -> _T:
+            return self._server.said(answer, path, kind, "auth", name)
+
+        return _Token(said("client_token", str), said("accessor", str), said("lease_duration", int))
 
     @contextmanager
     def _login(self) -> Iterator[str]:
@@ -285,13 +339,8 @@ class VaultStore:
                 yield read_private(self._root / file, "vault.token_file")
             case VaultSettings(approle=AppRole() as approle):
                 secret_id = read_private(self._root / approle.secret_id_file, "vault.approle.secret_id_file")
-                token = self._login_approle(approle, secret_id)
-                try:
+                with self._login_approle(approle, secret_id) as token:
                     yield token
-                finally:
-                    # The login's own time to live ends it where the server is away now.
-                    with suppress(TransientError, _RefusalError):
-                        self._server.write(token, "auth/token/revoke-self", {})
             case _:
                 raise AuthError(
                     "wellhead.yaml names no login to the secret store",
@@ -299,11 +348,11 @@ class VaultStore:
                     hint="set vault.token_file or vault.approle",
                 )
 
-    def _login_approle(self, approle: AppRole, secret_id: str) -> str:
+    @contextmanager
+    def _login_approle(self, approle: AppRole, secret_id: str) -> Iterator[str]:
+        path = f"auth/{approle.mount}/login"
         try:
-            answer = self._server.write(
-                "", f"auth/{approle.mount}/login", {"role_id": approle.role_id, "secret_id": secret_id}
-            )
+            answer = self._server.write("", path, {"role_id": approle.role_id, "secret_id": secret_id})
         except _RefusalError as exc:
             raise AuthError(
                 exc.message,
@@ -311,13 +360,20 @@ class VaultStore:
                 hint="the role id is wrong, or the secret id has ended: have a new one wrapped and run "
                 "`wellhead vault login --wrapped TOKEN`",
             ) from exc
-        return str(answer["auth"]["client_token"])
+        token = self._token(answer, path).value
+        try:
+            yield token
+        finally:
+            # The login's own time to live ends it where the server is away now.
+            with suppress(TransientError, _RefusalError):
+                self._server.write(token, "auth/token/revoke-self", {})
 
     def login_wrapped(self, wrapping_token: str) -> Path:
-        """Unwrap a secret id once, store it with mode 0600 and log in with it; return the file.
+        """Unwrap a secret id once, log in with it and store it with mode 0600; return the file.
 
         Where the wrapping token was made is checked first: a token that wraps something else was not made by the
-        administrator, and one that was used before has been seen by somebody else.
+        administrator, and one that was used before has been seen by somebody else. A secret id that does not log in,
+        such as another role's, is not stored: the one before it goes on working.
 
         Raises:
             ConfigurationError: the settings name no AppRole.
@@ -342,7 +398,7 @@ class VaultStore:
                 code=WRAPPING_SPENT,
                 hint="treat its secret id as stolen: have it destroyed and a new one wrapped",
             ) from exc
-        made_by = str(wrapped.get("data", {}).get("creation_path", ""))
+        made_by = self._server.said(wrapped, "sys/wrapping/lookup", str, "data", "creation_path")
         found = _WRAPPED_SECRET_ID.fullmatch(made_by)
         if found is None or found["mount"] != approle.mount:
             raise AuthError(
@@ -351,15 +407,21 @@ class VaultStore:
                 hint=f"have one made with `bao write -wrap-ttl=5m -f auth/{approle.mount}/role/ROLE/secret-id`",
             )
         try:
-            secret_id = str(self._server.write(wrapping_token, "sys/wrapping/unwrap", {})["data"]["secret_id"])
+            unwrapped = self._server.write(wrapping_token, "sys/wrapping/unwrap", {})
         except _RefusalError as exc:
             raise AuthError(
                 "the wrapping token was unwrapped by somebody else a moment ago",
                 code=WRAPPING_SPENT,
                 hint="treat its secret id as stolen: have it destroyed and a new one wrapped",
             ) from exc
+        secret_id = self._server.said(unwrapped, "sys/wrapping/unwrap", str, "data", "secret_id")
+        try:
+            with self._login_approle(approle, secret_id) as token:
+                self._look_up(token)
+        except WellheadError as exc:
+            hint = "nothing was stored, and the wrapping token is spent: have a secret id wrapped again, of the role "
+            raise exc.reworded(exc.message, f"{hint}that vault.approle.role_id names", exc.details) from exc
         _write_private(file, secret_id)
-        self.check_login()
         return file
 
 
@@ -408,24 +470,31 @@ class _VaultLoan:
     def renew(self) -> None:
         """Extend the token and every lease by their full time, and believe only what the server grants.
 
-        A lease near its limit is granted less without an error; its `rotate_at` then stays where it was.
+        A lease near its limit is granted less without an error; its `rotate_at` then stays where it was. One that is
+        refused keeps none of the others from being renewed.
 
         Raises:
             ConfigurationError: WH-SEC-023, the token or a lease has ended already.
             TransientError: WH-SEC-021.
         """
-        now = self._clock.now()
+        now, refusal = self._clock.now(), None
         with self._refusals_as(NOT_ALLOWED, "the token or a lease has ended; start the run again"):
-            answer = self._server.write(
-                self.token.value, "auth/token/renew-self", {"increment": f"{self._request.ttl_s}s"}
-            )
-            self._token_renewed_at, self._token_ttl_s = now, float(answer["auth"]["lease_duration"])
+            granted = self._extended("auth/token/renew-self", {"increment": f"{self._request.ttl_s}s"}, "auth")
+            self._token_renewed_at, self._token_ttl_s = now, granted
             for lease in self._living:
-                granted = self._server.write(
-                    self.token.value, "sys/leases/renew", {"lease_id": lease.info.id, "increment": lease.info.ttl_s}
-                )
-                lease.extend(now, float(granted["lease_duration"]))
-        self.secrets = {slot: self._with_expiry(slot, secret) for slot, secret in self.secrets.items()}
+                order = {"lease_id": lease.info.id, "increment": lease.info.ttl_s}
+                try:
+                    lease.extend(now, self._extended("sys/leases/renew", order))
+                except _RefusalError as exc:
+                    refusal = refusal or exc
+            self.secrets = {slot: self._with_expiry(slot, secret) for slot, secret in self.secrets.items()}
+            if refusal is not None:
+                raise refusal
+
+    def _extended(self, path: str, order: Mapping[str, object], *names: str) -> float:
+        """Have something extended and return for how long."""
+        answer = self._server.write(self.token.value, path, order)
+        return self._server.said(answer, path, int, *names, "lease_duration")
 
     def rotate(self) -> Mapping[str, SecretValue]:
         """Read every reference, each path once; leases held until now become superseded.
@@ -505,7 +574,8 @@ class _VaultLoan:
                     code=MISSING,
                     hint="vault-dyn:// is for engines that make credentials; use vault:// for a stored secret",
                 )
-            lease = _Lease.begin(str(answer["lease_id"]), path, int(answer["lease_duration"]), now)
+            ttl_s = self._server.said(answer, path, int, "lease_duration")
+            lease = _Lease.begin(str(answer["lease_id"]), path, ttl_s, now)
             self._leases.append(lease)
             return answer["data"], lease.ends_at
         values = answer["data"].get("data")

@@ -5,6 +5,9 @@ each of the three alignments it can have inside a longer text (`user:password` o
 is also found when zlib compressed it alone, whatever container it is in (gzip, zlib, none): as bytes, as Python prints
 them, in hex and in base64. What a connector does to its own secret beyond that (encryption, compression together with
 other text or by another program, one letter a line) cannot be recognised.
+
+A text also loses what has the shape of a secret, where the manifest describes one (`Redactor.add_pattern`). Bytes do
+not: what is no secret of the run stands in data by right.
 """
 
 from __future__ import annotations
@@ -31,6 +34,12 @@ MARK = "***"
 #: A line of a longer secret, such as a private key, that is worth recognising alone: logs are read by lines.
 _MIN_LINE = 12
 
+#: Characters of a line that a pattern is shown at once, and how many of them it is shown again with the next ones: a
+#: pattern may take time that grows with the square of the text, and a token is rarely longer than the second.
+_WINDOW = 2048
+_OVERLAP = 1024
+_LINE = re.compile(r"[^\r\n]+")
+
 
 @dataclass(frozen=True, slots=True)
 class _Patterns(Generic[AnyStr]):
@@ -41,26 +50,19 @@ class _Patterns(Generic[AnyStr]):
     mark: AnyStr
 
     def spans(self, text: AnyStr) -> Iterator[tuple[int, int]]:
-        """Yield the stretches that belong to some secret, merged where they overlap or touch."""
+        """Yield the stretches that belong to some secret; they may overlap."""
         if self.search is None:
             return
-        start = end = -1
         found = self.search.search(text)
         while found is not None:
-            if found.start() > end:
-                if end >= 0:
-                    yield start, end
-                start = found.start()
-            end = max(end, found.end())
+            yield found.span()
             # From its second character on, so that a secret which begins inside another one is found too.
             found = self.search.search(text, found.start() + 1)
-        if end >= 0:
-            yield start, end
 
-    def replace(self, text: AnyStr) -> AnyStr:
+    def replace(self, text: AnyStr, also: Iterable[tuple[int, int]] = ()) -> AnyStr:
         pieces: list[AnyStr] = []
         done = 0
-        for start, end in self.spans(text):
+        for start, end in _merged([*self.spans(text), *also]):
             pieces += [text[done:start], self.mark]
             done = end
         if not pieces:
@@ -79,6 +81,7 @@ class Redactor:
         self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
         self._packed: frozenset[bytes] = frozenset()
+        self._shapes: frozenset[re.Pattern[str]] = frozenset()
         self._patterns: tuple[_Patterns[str], _Patterns[bytes]] | None = None
 
     def __repr__(self) -> str:
@@ -102,6 +105,15 @@ class Redactor:
             self._packed |= compressed(value)
             self._patterns = None
 
+    def add_pattern(self, pattern: str) -> None:
+        """Strike from every whole text from now on what ``pattern`` finds in a line of it, as it stands there.
+
+        A match of more than 2,048 characters is found in part at the least. ``pattern`` has to be a regular expression
+        that is quick; an empty match strikes nothing.
+        """
+        with self._lock:
+            self._shapes |= {re.compile(pattern)}
+
     @property
     def in_text(self) -> _Patterns[str]:
         """Return the search in text for what is known now."""
@@ -121,8 +133,9 @@ class Redactor:
             return self._patterns
 
     def text(self, text: str) -> str:
-        """Return ``text`` with every form of every secret replaced by ``***``."""
-        return self.in_text.replace(text)
+        """Return ``text`` with every form of every secret, and what has the shape of one, replaced by ``***``."""
+        # Both are looked for in the text as it came: a shape struck first could leave half a secret that nobody knows.
+        return self.in_text.replace(text, (span for shape in self._shapes for span in _found(shape, text)))
 
     def masked(self, data: bytes) -> bytes:
         """Return ``data`` with each byte of a secret replaced by ``*``: what has lengths inside stays readable."""
@@ -157,7 +170,10 @@ class Redactor:
 
 
 class Stream:
-    """One text in pieces: holds back the tail in which a secret may have begun."""
+    """One text in pieces: holds back the tail in which a secret may have begun.
+
+    Knows secrets alone: what only has the shape of one is found in whole lines.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -171,7 +187,7 @@ class Stream:
         settled = max(len(text) - max(patterns.longest - 1, 0), 0)
         pieces: list[str] = []
         done = 0
-        for start, end in patterns.spans(text):
+        for start, end in _merged(patterns.spans(text)):
             if start >= settled:
                 break
             pieces += [text[done:start], patterns.mark]
@@ -183,7 +199,7 @@ class Stream:
 
     def finish(self) -> str:
         """Return what was held back, redacted."""
-        rest, self._held = self._redactor.text(self._held), ""
+        rest, self._held = self._redactor.in_text.replace(self._held), ""
         return rest
 
 
@@ -221,6 +237,33 @@ def compressed(value: str) -> frozenset[bytes]:
 def _deflated(data: bytes, level: int) -> bytes:
     packer = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
+
+
+def _found(shape: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    """Yield what ``shape`` matches in the lines of ``text``, in any order, looking at no more than a window at once."""
+    for line in _LINE.finditer(text):
+        for at in range(0, max(len(line.group()) - _OVERLAP, 1), _WINDOW - _OVERLAP):
+            for found in shape.finditer(line.group(), at, at + _WINDOW):
+                start, end = found.span()
+                if end == at + _WINDOW:
+                    # The window may have cut it: look again from where it begins.
+                    whole = shape.match(line.group(), start, start + _WINDOW)
+                    end = max(end, whole.end() if whole else end)
+                if start < end:
+                    yield line.start() + start, line.start() + end
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield stretches in their order, as one where they overlap or touch."""
+    start = end = -1
+    for first, last in sorted(spans):
+        if first > end:
+            if end >= 0:
+                yield start, end
+            start = first
+        end = max(end, last)
+    if end >= 0:
+        yield start, end
 
 
 def _search(pattern: AnyStr) -> re.Pattern[AnyStr] | None:

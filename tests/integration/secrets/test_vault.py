@@ -374,6 +374,18 @@ def test_a_wrapping_token_that_somebody_else_made_is_not_unwrapped(store_of: Vau
     assert (store_of.root / "secret-id").read_text() == before
 
 
+def test_another_roles_secret_id_does_not_replace_the_one_that_works(store_of: Vault) -> None:
+    store_of.server.request("POST", "auth/approle/role/other", {"token_policies": ["default"]})
+    token = _wrap(store_of.server, "auth/approle/role/other/secret-id")
+    before = (store_of.root / "secret-id").read_text()
+    with pytest.raises(AuthError) as caught:
+        store_of.store().login_wrapped(token)
+    assert caught.value.code is vault.LOGIN_REFUSED
+    assert "the wrapping token is spent" in str(caught.value.hint)
+    assert (store_of.root / "secret-id").read_text() == before
+    store_of.store().check_login()
+
+
 def test_a_login_leaves_no_token_behind(store_of: Vault) -> None:
     before = store_of.accessors()
     store_of.store().check_login()

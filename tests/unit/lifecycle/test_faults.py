@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from wellhead.errors import ConfigurationError, TransientError
 from wellhead.ids import ConnectorId, RunId
 from wellhead.lifecycle import claim, commit, record
 from wellhead.lifecycle.claim import HeldError
+from wellhead.lifecycle.governance import WAITS
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.report import Status
 from wellhead.lifecycle.stop import Reason, Stop
@@ -427,6 +429,36 @@ def test_a_sink_that_moved_is_refused_while_it_holds_what_is_not_published(
         world.run(world.connect(config={"rows": 10}))
     report = world.run(world.connect(config={"rows": 10}, sink={"path": "elsewhere"}))
     assert report.exit_code == 78
+
+
+def test_what_was_committed_is_finished_although_the_connection_is_refused_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.configure(run={"idle_attempts": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Parquet, "publish", _full)
+        world.run(world.connect(STREAM, config={"rows": 10}))
+    assert world.unpublished() == 1
+    monkeypatch.setattr("wellhead.lifecycle.run.freeze", _refuse)
+    report = world.run(world.connect(STREAM, config={"rows": 10}))
+    assert (report.status, report.exit_code, world.unpublished()) == (Status.FAILED, 78, 0)
+    assert world.ids() == list(range(10))
+
+
+def test_that_recovery_fails_too_does_not_hide_why_a_connection_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wellhead.lifecycle.run.freeze", _refuse)
+    (world.folder / "bronze").write_text("a file where the folder belongs")
+    report = world.run(world.connect(config={"rows": 10}))
+    assert report.error is not None
+    assert report.error.code == WAITS.name
+    lines = [json.loads(line) for line in world.host().log_file(RunId(report.run_id)).read_text().splitlines()]
+    assert [line["code"] for line in lines if line["message"] == "not_recovered"] == [NOT_WRITABLE.name]
+
+
+def _refuse(*_: Any) -> None:
+    raise ConfigurationError("a policy asks for approval", code=WAITS, hint="ask for it")
 
 
 def test_recovery_ends_what_a_dead_run_left(world: World) -> None:

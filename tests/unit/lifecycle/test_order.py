@@ -90,6 +90,7 @@ class Fencer:
 
     world: World
     attachment: None = None
+    unrecorded_names: int = 0
 
     @contextmanager
     def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Fencer]:

@@ -158,6 +158,9 @@ def test_an_id_is_namespace_and_name(identity: str) -> None:
 
 
 ENTRY = ("network", "egress", 1)
+PROPERTIES = ("config", "schema", "properties")
+SLOW = "^([a-z0-9]+-?)+$"
+LARGE, DEEP = "a{99999999999}", "(" * 2000 + ")" * 2000
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,21 @@ ENTRY = ("network", "egress", 1)
         ([(("compatibility", "breaking", 0, "version"), "1.5.0")], "WH-MAN-013"),
         ([(("runtime", "host"), "about 1")], "WH-MAN-014"),
         ([(("secrets", "slots", "client_secret", "redact_pattern"), "(a+)+")], "WH-MAN-017"),
+        ([(("secrets", "slots", "client_secret", "redact_pattern"), "(hk_[a-z]+)?")], "WH-MAN-025"),
+        ([(("secrets", "slots", "client_secret", "redact_pattern"), "^$")], "WH-MAN-025"),
+        ([(("network", "variables", "region"), {"pattern": SLOW})], "WH-MAN-017"),
+        ([(("streams", 1, "pattern"), SLOW)], "WH-MAN-017"),
+        ([((*PROPERTIES, "label", "pattern"), SLOW)], "WH-MAN-017"),
+        ([((*PROPERTIES, "label"), {"patternProperties": {SLOW: {}}})], "WH-MAN-017"),
+        ([((*PROPERTIES, "label"), {"items": {"anyOf": [{}, {"pattern": SLOW}]}})], "WH-MAN-017"),
+        ([((*PROPERTIES, "default"), {"type": "string", "pattern": SLOW})], "WH-MAN-017"),
+        ([((*PROPERTIES, "pattern"), {"type": "string", "pattern": SLOW})], "WH-MAN-017"),
+        ([(("config", "schema", "$defs"), {"label": {"pattern": SLOW}})], "WH-MAN-017"),
+        ([((*PROPERTIES, "label", "pattern"), "(")], "WH-MAN-010"),
+        ([((*PROPERTIES, "label", "pattern"), LARGE)], "WH-MAN-010"),
+        ([((*PROPERTIES, "label", "pattern"), DEEP)], "WH-MAN-010"),
+        ([(("streams", 0, "schema"), {"properties": {"id": {"pattern": LARGE}}})], "WH-MAN-141"),
+        ([(("streams", 0, "schema"), {"properties": {"id": {"pattern": DEEP}}})], "WH-MAN-141"),
         ([(("support", "lifecycle"), "deprecated")], "WH-MAN-018"),
         ([(("config", "version"), 3)], "WH-MAN-019"),
         ([(("config", "version"), 1)], "WH-MAN-019"),
@@ -243,6 +261,43 @@ ENTRY = ("network", "egress", 1)
 )
 def test_each_disagreement_is_found(steps: list[Step], code: str) -> None:
     assert code in codes(changed(*steps))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "default": "x", "examples": [{"pattern": SLOW}]},
+        {"type": "object", "default": {"pattern": SLOW}},
+        {"const": {"pattern": SLOW}},
+        {"enum": [{"pattern": SLOW}]},
+    ],
+)
+def test_a_value_that_says_pattern_is_none(schema: dict[str, Any]) -> None:
+    assert codes(changed(((*PROPERTIES, "label"), schema))) == []
+
+
+def test_a_slow_pattern_is_told_with_its_line_and_not_tried_on_a_default() -> None:
+    schema = {"type": "string", "pattern": SLOW, "default": "a" * 20 + "_"}
+    (finding,) = lint.lint(changed(((*PROPERTIES, "label"), schema)))
+    assert (finding.code.name, finding.severity) == ("WH-MAN-017", "error")
+    assert finding.place.field == "config.schema.properties.label.pattern"
+    assert SLOW in finding.message
+
+
+@pytest.mark.parametrize("pattern", ["(", LARGE, DEEP], ids=["mistake", "large", "deep"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("secrets", "slots", "client_secret", "redact_pattern"),
+        ("streams", 1, "pattern"),
+        ("network", "variables", "region", "pattern"),
+    ],
+)
+def test_what_cannot_be_read_as_a_pattern_is_a_mistake_with_its_line(path: tuple[str | int, ...], pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a regular expression") as caught:
+        changed((path, pattern))
+    assert caught.value.place is not None
+    assert caught.value.place.line is not None
 
 
 @pytest.mark.parametrize(

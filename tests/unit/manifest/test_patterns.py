@@ -6,6 +6,8 @@ import pytest
 
 from wellhead.manifest import patterns
 
+UNREADABLE = ["(", "a{99999999999}", "(" * 2000 + ")" * 2000]
+
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
@@ -21,16 +23,46 @@ def test_a_finite_language_is_listed(pattern: str, words: tuple[str, ...]) -> No
     assert all(re.fullmatch(pattern, word) for word in words)
 
 
-@pytest.mark.parametrize("pattern", ["[a-z]+", ".*", r"\w", "[^a]", "a*", "[a-z]{3}", "(?=a)a", r"(a)\1"])
+@pytest.mark.parametrize("pattern", ["[a-z]+", ".*", r"\w", "[^a]", "a*", "[a-z]{3}", "(?=a)a", r"(a)\1", *UNREADABLE])
 def test_what_is_infinite_large_or_strange_is_not_proved(pattern: str) -> None:
     assert patterns.language(pattern) is None
 
 
-@pytest.mark.parametrize("pattern", ["hk_[A-Za-z0-9]{20,}", "(a|b)c+", "(?:ab?)+"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "hk_[A-Za-z0-9]{20,}",
+        "(a|b)c+",
+        "(?:ab?)+",
+        "^[a-z0-9]+(-[a-z0-9]+)*$",
+        r"^[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*$",
+        r"(?:\w+,)*\w+",
+        "([a-z]{3})+",
+        "(?:[.:][0-9]+(b|c)*)*",
+    ],
+)
 def test_plain_repeats_are_quick(pattern: str) -> None:
     assert patterns.is_quick(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a*b*)*", r"(a)\1+", "((x|y+)z)*", "(?=(a+)+)b"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a*b*)*",
+        r"(a)\1+",
+        "((x|y+)xz?)*",
+        "(?=(a+)+)b",
+        "([a-z]{1,9})+$",
+        "(-[a-z-]+)*",
+        "(-?[a-z]+)*",
+        "(a[A-Z]+)*",
+        r"(_\w+)*",
+        "(-[^a]+)*",
+        "(-([a-z]+)*)*",
+        "(-.+)*",
+        *UNREADABLE,
+    ],
+)
 def test_a_repeat_in_a_repeat_is_not_quick(pattern: str) -> None:
     assert not patterns.is_quick(pattern)

@@ -32,6 +32,7 @@ class Clock:
 def _open(file: Path, **options: object) -> RunLog:
     redactor = Redactor()
     redactor.add(CANARY)
+    redactor.add_pattern("hk_[a-z]{20,}")
     key = ConnectionKey("acme", "data", "flights")
     return RunLog(file, redactor, Clock(), run_id=RunId("r1"), connection=key, **options)  # type: ignore[arg-type]
 
@@ -140,6 +141,16 @@ def test_no_secret_reaches_the_file_or_the_watcher(tmp_path: Path) -> None:
     assert json.dumps(CANARY)[1:-1] not in written
     assert _lines(tmp_path / "log")[0]["deep"] == [{"x": "***"}]
     assert watched == ['failed with *** value=*** deep="[{\\"x\\": \\"***\\"}]"']
+
+
+def test_what_has_the_shape_of_a_secret_reaches_neither_the_file_nor_the_watcher(tmp_path: Path) -> None:
+    watched: list[str] = []
+    token = "hk_" + "a" * 20
+    with _open(tmp_path / "log", echo=lambda level, line: watched.append(line)) as log:
+        log.write(Level.ERROR, f"once it was {token},\nnow {token}s", source="connector", value=[f"{token}!"])
+    assert token not in (tmp_path / "log").read_text()
+    assert _lines(tmp_path / "log")[0]["message"] == "once it was ***,\nnow ***"
+    assert watched == ['once it was ***,\nnow *** value="[\\"***!\\"]"']
 
 
 def test_a_secret_is_struck_from_the_names_of_fields_too(tmp_path: Path) -> None:

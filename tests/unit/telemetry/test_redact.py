@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import re
+import time
 import zlib
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -183,3 +184,61 @@ def test_a_secret_too_short_to_be_found_is_refused_without_being_repeated() -> N
         Redactor().add("s3cr3")
     assert caught.value.code is redact.TOO_SHORT
     assert "s3cr3" not in f"{caught.value.message} {caught.value.hint}"
+
+
+SHAPE = "hk_[A-Za-z0-9]{20,}"
+TOKEN = "hk_" + "aB3" * 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "clean"),
+    [
+        (SHAPE, f"a {TOKEN}, b {TOKEN}", f"a {MARK}, b {MARK}"),
+        (SHAPE, f"one\n{TOKEN}\r\nthree", f"one\n{MARK}\r\nthree"),
+        (SHAPE, "hk_short", "hk_short"),
+        ("^key .*$", "a key\nkey of mine\nkey", f"a key\n{MARK}\nkey"),
+        (f"({SHAPE})?", f"as it was, but {TOKEN}", f"as it was, but {MARK}"),
+        ("x*", "nothing of it", "nothing of it"),
+        (r"\bhk_\w+", "ahk_1 hk_1", f"ahk_1 {MARK}"),
+    ],
+    ids=["shape", "lines", "too short", "anchors", "also empty", "empty", "words"],
+)
+def test_what_has_the_shape_of_a_secret_is_struck_from_a_text(pattern: str, text: str, clean: str) -> None:
+    redactor = Redactor()
+    redactor.add_pattern(pattern)
+    assert redactor.text(text) == clean
+    assert redactor.value({"said": [text]}) == {"said": [clean]}
+    assert redactor.bytes(text.encode()) == redactor.masked(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize("before", [0, 900, 1000, 1010, 1024, 2000, 2030, 2047, 2048, 3070, 9000])
+@pytest.mark.parametrize("length", [20, 600, 1020, 2045])
+def test_a_shape_is_found_wherever_it_stands_in_a_long_line(before: int, length: int) -> None:
+    redactor = Redactor()
+    redactor.add_pattern(SHAPE)
+    token = "hk_" + "a" * length
+    assert redactor.text("." * before + token + "." * 3000) == "." * before + MARK + "." * 3000
+
+
+def test_a_pattern_is_shown_a_long_line_in_windows() -> None:
+    redactor = Redactor()
+    redactor.add_pattern("a+b")
+    began = time.process_time()
+    # As a whole it would take more than ten seconds: from each place it runs to the end.
+    assert redactor.text("a" * 150_000) == "a" * 150_000
+    assert time.process_time() - began < 4
+
+
+def test_a_shape_that_covers_half_a_secret_leaves_nothing_of_the_other_half() -> None:
+    redactor = Redactor()
+    redactor.add("canary7f3a9c")
+    redactor.add_pattern("can[a-z]+")
+    redactor.add_pattern("9c-[a-z]+")
+    assert redactor.text("<canary7f3a9c-tail> cannot") == f"<{MARK}> {MARK}"
+
+
+def test_a_text_in_pieces_knows_secrets_and_no_shapes() -> None:
+    redactor = Redactor()
+    redactor.add_pattern("[a-z]+")
+    stream = redactor.stream()
+    assert stream.feed("hello ") + stream.feed("there") + stream.finish() == "hello there"
