@@ -141,6 +141,18 @@ class Victim:
 
         return change
 
+    def reimage(
+        self, config: Callable[[bytes], bytes] = lambda was: was, image: Callable[[bytes], bytes] = lambda was: was
+    ) -> None:
+        """Put another image config, or manifest, in place of the release's, and sign that; both are changed as text."""
+        old = self.store.document(self.child("image")["digest"], "image")
+        settings = self.store.put(config(self.store.get(self.part("config"), "config")), oci.CONFIG)
+        made = self.store.put(image(oci.canonical(old | {"config": settings.document()})), oci.MANIFEST)
+        self.forge(
+            described("image", digest=made.digest, size=made.size),
+            images={self.platform: oci.ImageDigests(made.digest, settings.digest)},
+        )
+
     def attacker(self) -> keys.PrivateKey:
         return keys.new_pair(self.scratch / "attacker", "attacker")
 
@@ -251,6 +263,16 @@ def swapped(one: str, other: str) -> Callable[[Victim], None]:
         victim.overwrite(one, lambda _: content)
 
     return do
+
+
+def opening(field: str, more: str) -> Callable[[bytes], bytes]:
+    """Return what writes ``more`` first into an object: the one in ``field``, or the whole document."""
+    begin = f'"{field}":{{'.encode() if field else b"{"
+    return lambda was: was.replace(begin, begin + more.encode() + b",", 1)
+
+
+def configured(change: Callable[[bytes], bytes]) -> Callable[[Victim], None]:
+    return lambda victim: victim.reimage(config=change)
 
 
 def sbom_of(victim: Victim, version: str) -> bytes:
@@ -420,6 +442,44 @@ CASES = [
     Case("index: no manifest", lambda victim: victim.forge(without("manifest")), "WH-CAT-034", "there are 0"),
     Case(
         "index: no descriptors", lambda victim: victim.forge(described("image", digest=1)), "WH-IMG-014", "descriptor"
+    ),
+    # An image of somebody who may sign, with a config that an Engine reads in another way than Python does.
+    *(
+        Case(f"image config: {name}", configured(change), code, where)
+        for name, change, code, where in (
+            ("a volume", opening("config", '"Volumes":{"/v":{}}'), "WH-CAT-035", "VOLUME /v"),
+            ("two", opening("", '"config":{"Volumes":{"/v":{}}}'), "WH-IMG-014", "'config' stands twice"),
+            ("volumes twice", opening("config", '"Volumes":{"/v":{}},"Volumes":{}'), "WH-IMG-014", "'Volumes' stands"),
+            ("one in capitals", opening("", '"Config":{"Volumes":{"/v":{}}}'), "WH-CAT-035", "'Config' for config"),
+            ("volumes in small letters", opening("config", '"volumes":{"/v":{}}'), "WH-CAT-035", "'volumes' for"),
+            ("volumes with a long s", opening("config", '"Volume\u017f":{"/v":{}}'), "WH-CAT-035", "'Volume\\u017f'"),
+            ("a long s, escaped", opening("config", '"Volume\\u017f":{"/v":{}}'), "WH-CAT-035", "'Volume\\u017f'"),
+            ("a check in small letters", opening("config", '"healthcheck":{"Test":["x"]}'), "WH-CAT-035", "'healthch"),
+            ("a user in small letters", opening("config", '"user":"0:0"'), "WH-CAT-035", "'user' for User"),
+            ("a trigger in other letters", opening("config", '"Onbuild":["RUN x"]'), "WH-CAT-035", "'Onbuild' for"),
+            ("another stack of layers", opening("", '"RootFS":{}'), "WH-CAT-035", "'RootFS' for rootfs"),
+        )
+    ),
+    Case(
+        "image config: layers in other letters",
+        ruled(
+            f"keys: ['KEY'], base_images: ['sha256:{DIGITS}']",
+            configured(opening("rootfs", '"Diff_IDs":[]')),
+        ),
+        "WH-CAT-035",
+        "'Diff_IDs' for diff_ids",
+    ),
+    Case(
+        "image: another config in other letters",
+        lambda victim: victim.reimage(image=opening("", '"Config":{}')),
+        "WH-IMG-014",
+        "'Config' is written config",
+    ),
+    Case(
+        "image: another digest in other letters",
+        lambda victim: victim.reimage(image=opening("config", f'"Digest":"sha256:{DIGITS}"')),
+        "WH-IMG-014",
+        "config.'Digest' is written digest",
     ),
     # The registry's row, in the hands of somebody with a key of his own.
     Case("row: his release", lambda victim: victim.forge(noted, victim.attacker()), "WH-CAT-021", "0 trusted keys"),

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from wellhead.sinks.base import Sink
 
 NO_VAULT = Code("WH-CFG-003", "Secrets come from Vault, and no Vault is configured.")
-UNREADABLE_PASSWORD = Code("WH-CFG-004", "The registry's password file cannot be read.")
 
 STATE_FOLDER = Path(".wellhead")
 #: Debian packages of the gateway's root filesystem, beside Python.
@@ -86,14 +85,9 @@ class App:
         file = self.settings.registry.password_file
         if file is None:
             return None
-        try:
-            return self.settings.path(file).read_text().strip()
-        except OSError as exc:
-            raise ConfigurationError(
-                f"cannot read registry.password_file {file}: {exc.strerror}",
-                code=UNREADABLE_PASSWORD,
-                hint="write the password into it, mode 0600, or remove the setting",
-            ) from exc
+        from wellhead.secrets.local import read_private
+
+        return read_private(self.settings.path(file), "the password for the registry")
 
     @cached_property
     def engine(self) -> Engine:
@@ -129,7 +123,8 @@ class App:
         """Open the folder of releases, making it where it is missing: the store, or what is kept of a registry here."""
         from wellhead.images.layout import Layout
 
-        return Layout.create(self.settings.path(self.settings.store.path))
+        spec = self.settings.store
+        return Layout.create(self.settings.path(spec.path), is_cache=spec.registry is not None)
 
     @cached_property
     def remote(self) -> Registry | None:

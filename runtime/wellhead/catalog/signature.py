@@ -149,7 +149,8 @@ def _counted(agreed: Iterable[Signer], issued_at: datetime, threshold: int) -> t
         raise RefusedError(
             f"the release was signed on {issued_at:%Y-%m-%d %H:%M:%SZ}, and {' and '.join(why for _, why in refused)}",
             code=refused[0][0],
-            hint="publish it again with a key that counts, or take another version",
+            hint="publish it again with a key that counts, or take another version; `wellhead prefetch` "
+            "fetches a newer signature, if the registry has one",
         )
     return tuple(sorted(counted))
 
@@ -166,7 +167,8 @@ def _require_current(statement: Statement, rule: Rule, now: datetime) -> None:
         raise RefusedError(
             f"the release's signature of {statement.issued_at:%Y-%m-%d} lasted until {min(ends):%Y-%m-%d %H:%M:%SZ}",
             code=TOO_OLD,
-            hint="publish the release again to sign it anew, or take a newer version",
+            hint="publish the release again to sign it anew, or take a newer version; `wellhead prefetch` "
+            "fetches a newer signature, if the registry has one",
         )
 
 

@@ -42,6 +42,11 @@ OTHER_BUILDER = Code("WH-CAT-039", "A release was built by somebody trust.yaml d
 OTHER_BASE = Code("WH-CAT-026", "A release stands on a base image trust.yaml does not allow.")
 OTHER_SIZE = Code("WH-CAT-027", "A document of a release has another size or type than the one that names it says.")
 
+#: What is judged of an image config, and no Engine may find under a name in other letters.
+_CONFIG = oci.fields("config", "rootfs")
+_ROOTFS = oci.fields("diff_ids")
+_SETTINGS = oci.fields("Volumes", "Healthcheck", "OnBuild", "User")
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
@@ -245,8 +250,9 @@ def _images(
         if made.config is None:
             raise oci.wrong_form(f"{what} ({child.digest})", "config", "is missing")
         described = _document(shelf, made.config, f"the image config of {child.platform}", oci.CONFIG)
-        settings = described.get("config")
         named = f"the image of {connector} for {child.platform}"
+        _require_spelled(described, _CONFIG, named)
+        settings = described.get("config")
         require_sealed(settings if isinstance(settings, dict) else {}, named)
         if rule.base_images:
             _require_base(made.layers, described, rule, named)
@@ -272,6 +278,7 @@ def _require_base(layers: Sequence[oci.Descriptor], config: Mapping[str, Any], r
     rootfs = config.get("rootfs") or {}
     if not isinstance(rootfs, dict):
         raise oci.wrong_form(f"the config of {named}", "rootfs", "is no object")
+    _require_spelled(rootfs, _ROOTFS, named)
     unpacked = oci.items(rootfs, "diff_ids", f"the config of {named}")[:1]
     if not rule.base_images.intersection(str(digest) for digest in (*lowest, *unpacked)):
         raise RefusedError(
@@ -363,8 +370,9 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
         what: how the message names the image.
 
     Raises:
-        RefusedError: WH-CAT-035, naming the instruction and its value.
+        RefusedError: WH-CAT-035, naming the instruction and its value, or a name in letters that hide it.
     """
+    _require_spelled(settings, _SETTINGS, what)
     volumes = settings.get("Volumes")
     wrong = []
     if volumes:
@@ -383,6 +391,17 @@ def require_sealed(settings: Mapping[str, Any], what: str) -> None:
             code=BAD_CONFIG,
             hint="remove it from the Dockerfile or base image, and publish a new version",
             details=tuple(wrong),
+        )
+
+
+def _require_spelled(document: Mapping[str, Any], names: Mapping[str, str], what: str) -> None:
+    """Refuse a name in other letters than it is judged by: an Engine takes it all the same, and does what it says."""
+    other = oci.respelled(document, names)
+    if other is not None:
+        raise RefusedError(
+            f"{what} has a config that writes {other!a} for {names[other.casefold()]}",
+            code=BAD_CONFIG,
+            hint="build the image with Docker or `wellhead build`, which write no such name, and publish a new version",
         )
 
 

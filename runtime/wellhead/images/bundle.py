@@ -33,6 +33,8 @@ KEYS = "wellhead/keys/"
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _KEY = re.compile(r"wellhead/keys/[A-Za-z0-9._-]{1,128}\.pub")
 _CHUNK = 1024 * 1024
+#: The last two are what tarfile lets through where a number in a header is none, or larger than any file.
+_UNREADABLE = (OSError, tarfile.TarError, ValueError, OverflowError)
 
 
 def pack(source: Layout, extra: Mapping[str, bytes], file: Path) -> int:
@@ -71,7 +73,7 @@ def keys(file: Path) -> tuple[str, ...]:
                 if _KEY.fullmatch(member.name) is None and member.name != RECORDS:
                     break
                 found += [member.name] if member.name != RECORDS else []
-    except (OSError, tarfile.TarError) as exc:
+    except _UNREADABLE as exc:
         raise _damaged(file, str(exc)) from exc
     return tuple(name.removeprefix(KEYS).removesuffix(".pub").replace("-", ":", 1) for name in found)
 
@@ -89,8 +91,9 @@ def unpack(file: Path, folder: Path) -> tuple[Layout, bytes]:
         # No compression is looked for: what is small here must not unfold there.
         with tarfile.open(file, "r:") as archive:
             for member in archive:
-                if not member.isfile():
-                    raise _damaged(file, f"it holds {member.name!r}, which is no file")
+                # A sparse file is one too, for tarfile: some bytes here, and as many zeros there as it says.
+                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or member.size < 0:
+                    raise _damaged(file, f"it holds {member.name!r}, which is no plain file")
                 blob = _BLOB.fullmatch(member.name)
                 if blob is not None:
                     _take(archive, member, Digest(f"sha256:{blob[1]}"), target)
@@ -100,7 +103,7 @@ def unpack(file: Path, folder: Path) -> tuple[Layout, bytes]:
                     records = _document(archive, member)
                 elif member.name != "oci-layout" and _KEY.fullmatch(member.name) is None:
                     raise _damaged(file, f"it holds {member.name!r}")
-    except (OSError, tarfile.TarError) as exc:
+    except _UNREADABLE as exc:
         raise _damaged(file, str(exc)) from exc
     if index is None or records is None:
         raise _damaged(file, f"it has no {'index.json' if index is None else RECORDS}")

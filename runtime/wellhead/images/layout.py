@@ -13,6 +13,7 @@ not named yet: a blob counts as being written for `WRITTEN_S` seconds after it w
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -46,13 +47,18 @@ class Swept:
 
 
 class Layout:
-    """One layout folder; safe for several processes at once."""
+    """One layout folder; safe for several processes at once.
 
-    def __init__(self, path: Path) -> None:
+    With ``is_cache`` it only keeps what a registry has: which bytes a version means is decided there and in the
+    database, and a name that means other ones here, as after a publisher who was refused there, is replaced.
+    """
+
+    def __init__(self, path: Path, *, is_cache: bool = False) -> None:
         self.path = path
+        self.is_cache = is_cache
 
     @classmethod
-    def create(cls, path: Path) -> Layout:
+    def create(cls, path: Path, *, is_cache: bool = False) -> Layout:
         """Open the layout at ``path``, making it if it is missing or an empty folder.
 
         Raises:
@@ -72,7 +78,7 @@ class Layout:
             _replace(path / "index.json", oci.canonical({"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": []}))
             # Last, so that a folder with a marker is complete.
             _replace(marker, oci.canonical({"imageLayoutVersion": "1.0.0"}))
-        return cls(path)
+        return cls(path, is_cache=is_cache)
 
     @classmethod
     def open(cls, path: Path) -> Layout:
@@ -113,9 +119,10 @@ class Layout:
             return False
 
     def claims(self, found: Descriptor) -> bool:
-        """Say whether the content is there; if so it counts as just written, so that it is not swept before its name.
+        """Say whether the content is there, whole; then it counts as just written, and is not swept before its name.
 
-        What is there and cannot be marked, because somebody else owns it, is written again by whoever asked.
+        It is read for that: what was changed here, or cannot be marked because somebody else owns it, is written again
+        by whoever asked.
         """
         blob = self._blob(found.digest)
         with self._unswept(fcntl.LOCK_SH):
@@ -125,7 +132,8 @@ class Layout:
                 os.utime(blob)
             except OSError:
                 return False
-            return True
+        # Marked, it is not swept any more: a sweep need not wait until it is read.
+        return _is_whole(blob, found.digest)
 
     def adopt(self, found: Descriptor, read: Callable[[], Iterable[bytes]]) -> Descriptor:
         """Store a large blob that ``found`` describes, hashing it while it is written.
@@ -183,20 +191,22 @@ class Layout:
         """Let ``name`` mean ``found``, and list it with what it refers to.
 
         Raises:
-            RefusedError: WH-IMG-016, a version's name means something else already.
+            RefusedError: WH-IMG-016, a version's name means something else already, and this is no cache.
         """
         connector, tag = naming.split(name)
         made = oci.read(self, found.digest, name)
         with self._locked():
             named = self._names()
             known = named.get(name)
-            if known is not None and known.digest != found.digest and naming.is_version(tag):
+            if known is not None and known.digest != found.digest and naming.is_version(tag) and not self.is_cache:
                 raise naming.taken(name, known.digest, found.digest, self.where)
             meant = {name: found}
             if made.subject is not None:
                 listed = f"{connector}:{naming.about(made.subject.digest)}"
                 before = named.get(listed)
-                document = None if before is None else self.document(before.digest, listed)
+                # A list that was changed begins anew: nothing of ours depends on it.
+                is_whole = before is not None and self.claims(before)
+                document = self.document(before.digest, listed) if before is not None and is_whole else None
                 list_of_all = oci.with_referrer(document, listed, found, made, known.digest if known else None)
                 meant[listed] = self.put(list_of_all, oci.INDEX)
             for key, item in meant.items():
@@ -233,11 +243,13 @@ class Layout:
         with self._locked(), self._unswept(fcntl.LOCK_EX):
             named = self._names()
             left = {version for version, digest in releases.items() if self.written_since(digest, written_before)}
-            # Under another digest it is none of those that were meant.
+            # Under another digest it is none of those that were meant; in a cache nobody can have meant it.
             left |= {
                 version
                 for version, digest in releases.items()
-                if (known := named.get(f"{connector}:{version}")) is not None and known.digest != digest
+                if (known := named.get(f"{connector}:{version}")) is not None
+                and known.digest != digest
+                and not self.is_cache
             }
             gone = {version: digest for version, digest in releases.items() if version not in left}
             own = {name: item for name, item in named.items() if naming.split(name)[0] == connector}
@@ -394,6 +406,15 @@ class Layout:
         with (self.path / ".sweep").open("a") as held:
             fcntl.flock(held, kind)
             yield
+
+
+def _is_whole(path: Path, digest: Digest) -> bool:
+    """Say whether a file has the bytes its digest names, and can be read."""
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+    except OSError:
+        return False
 
 
 def _is_older(path: Path, moment: datetime) -> bool:

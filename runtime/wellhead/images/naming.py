@@ -13,8 +13,11 @@ from wellhead.images import oci
 
 NAME_TAKEN = Code("WH-IMG-016", "A store knows a version with other bytes.")
 
-#: A connector's id and a tag, as every registry takes them.
-_NAME = re.compile(r"([a-z0-9]+(?:[._-][a-z0-9]+)*/[a-z0-9]+(?:[._-][a-z0-9]+)*):([A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
+#: A connector's id (`manifest.model.CONNECTOR_ID`) and a tag, as every registry takes them.
+#: Source: OCI distribution specification 1.1, "Pulling manifests", without its double underscore.
+_NAME = re.compile(
+    r"([a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*/[a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*):([A-Za-z0-9_][A-Za-z0-9._-]{0,127})"
+)
 _ABOUT = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
 
 
@@ -39,6 +42,11 @@ def split(name: str) -> tuple[ConnectorId, str]:
             hint="a name is NAMESPACE/NAME:VERSION, in lower case and without build metadata",
         )
     return ConnectorId(found[1]), found[2]
+
+
+def is_name(name: str) -> bool:
+    """Say whether something is the name of a connector's tag."""
+    return _NAME.fullmatch(name) is not None
 
 
 def is_version(tag: str) -> bool:

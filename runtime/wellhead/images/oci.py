@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,15 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 DEPTH = 4
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UNKNOWN_PLATFORM = {"architecture": "unknown", "os": "unknown"}
+
+
+def fields(*names: str) -> Mapping[str, str]:
+    """Return the names of fields by what they are in any case, for `respelled`."""
+    return {name.casefold(): name for name in names}
+
+
+_FIELDS = fields("mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations")
+_DESCRIPTOR = fields("mediaType", "digest", "size", "platform", "annotations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,7 @@ def parts(document: Mapping[str, Any], what: str) -> Parts:
     Raises:
         RefusedError: WH-IMG-014, naming the field that is of another form.
     """
+    _require_spelled(document, _FIELDS, what, "")
     config, subject = (_optional(document, field, what) for field in ("config", "subject"))
     layers, manifests = (_descriptors(document, field, what) for field in ("layers", "manifests"))
     kind = document.get("artifactType")
@@ -147,6 +158,7 @@ def descriptor(document: Any, what: str, field: str) -> Descriptor:
             pass
         case _:
             raise wrong_form(what, field, "is no descriptor: it needs mediaType, digest and size")
+    _require_spelled(document, _DESCRIPTOR, what, f"{field}.")
     annotations = _texts(document.get("annotations"), what, f"{field}.annotations")
     platform = document.get("platform")
     named = None
@@ -178,6 +190,21 @@ def _texts(found: Any, what: str, field: str) -> Mapping[str, str]:
     return found
 
 
+def respelled(document: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
+    """Return the first name a document writes in other letters than one of ``names`` is, such as ``Config``, or None.
+
+    Engines and registries take a field's name in any case, and the last one counts: they would read another value than
+    was judged here. Source: Go, encoding/json, Unmarshal.
+    """
+    return next((name for name in document if names.get(name.casefold(), name) != name), None)
+
+
+def _require_spelled(document: Mapping[str, Any], names: Mapping[str, str], what: str, where: str) -> None:
+    other = respelled(document, names)
+    if other is not None:
+        raise wrong_form(what, f"{where}{other!a}", f"is written {names[other.casefold()]}")
+
+
 def wrong_form(what: str, field: str, why: str) -> RefusedError:
     """Return the refusal of a document one field of which has not the form it must have."""
     return RefusedError(
@@ -192,10 +219,19 @@ def parsed(content: bytes, what: str) -> dict[str, Any]:
     """Return a JSON document.
 
     Raises:
-        RefusedError: WH-IMG-014, it is no object, or holds half a character.
+        RefusedError: WH-IMG-014, it is no object, names a field twice, or holds half a character.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Of two, we would read the last, and an Engine both as one: what was judged is not what would run.
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise wrong_form(what, ascii(twice[:40]), "stands twice in one object")
+        return found
+
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_pairs_hook=once)
         if _SURROGATE.search(content):
             # Escaped, half a character can be read, but neither printed nor written again.
             canonical(document)
@@ -289,7 +325,8 @@ def image(layout: Shelf, index_digest: Digest, platform: str) -> Image:
         RefusedError: something is missing, changed or of the wrong form (WH-IMG-01x).
         ConfigurationError: WH-IMG-015, the release has no image for it.
     """
-    offered = read(layout, index_digest, "the release index").children
+    # Of an index, as where a release is verified: what it calls config or layers is no image of it.
+    offered = read(layout, index_digest, "the release index").manifests
     for child in offered:
         if child.platform == platform and child.media_type == MANIFEST:
             what = f"the image manifest of {platform}"
@@ -327,5 +364,6 @@ def broken(digest: Digest, what: str) -> RefusedError:
     return RefusedError(
         f"{what} was changed: its bytes do not have the digest {digest}",
         code=BROKEN_BLOB,
-        hint="find out who can write to the release store, then publish the release again",
+        hint="find out who can write to the release store, then publish the release again; what came from a registry, "
+        "`wellhead prefetch` fetches again",
     )

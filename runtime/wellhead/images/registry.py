@@ -142,7 +142,8 @@ class Registry:
         Repositories that are no connector's, and tags nobody here would write, are left out.
         """
         if connector is not None:
-            return tuple(sorted(f"{connector}:{tag}" for tag in self.shelf(connector).tags()))
+            named = (f"{connector}:{tag}" for tag in self.shelf(connector).tags())
+            return tuple(sorted(name for name in named if naming.is_name(name)))
         return tuple(name for found in self._connectors() for name in self.names(found))
 
     def referrers(self, connector: ConnectorId, digest: Digest) -> tuple[Descriptor, ...]:
@@ -194,7 +195,8 @@ class Registry:
         for page in pages(self._transport, "/v2/_catalog?n=1000", ("registry:catalog:*",)):
             for repository in page.texts("repositories"):
                 rest = repository.removeprefix(under)
-                if repository.startswith(under) and rest.count("/") == 1:
+                # Whoever shares the registry with us names his own as he likes.
+                if repository.startswith(under) and naming.is_name(f"{rest}:any"):
                     found.append(ConnectorId(rest))
         return sorted(found)
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import semver
+
 from wellhead.errors import Code, ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import layout, naming, oci
@@ -49,7 +51,10 @@ class Shelf(Protocol):
         """Say whether the content is there, without reading it."""
 
     def claims(self, found: Descriptor) -> bool:
-        """Say whether the content is there; what is there is not removed for as long as a publisher may need."""
+        """Say whether the content is there; what is there is not removed for as long as a publisher may need.
+
+        A store that can tell says no of what was changed, so that it is written again.
+        """
 
     def get(self, digest: Digest, what: str) -> bytes:
         """Return a document's bytes, checked against its digest.
@@ -108,9 +113,9 @@ def read_file(path: Path) -> Source:
 
 
 def releases(store: Store, connector: ConnectorId | None = None) -> tuple[tuple[ConnectorId, str], ...]:
-    """Return the connector and version of every release a store has a name for."""
+    """Return the connector and version of every release a store has a name for; no other tag is one, as ``latest``."""
     parted = (naming.split(name) for name in store.names(connector))
-    return tuple((found, tag) for found, tag in parted if naming.is_version(tag))
+    return tuple((found, tag) for found, tag in parted if semver.Version.is_valid(tag))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +146,34 @@ def copy_release(source: Store, target: Store, connector: ConnectorId, version: 
 
 
 def copy_index(
-    source: Store, target: Store, connector: ConnectorId, digest: Digest, release: str, *, layers: bool = True
+    source: Store,
+    target: Store,
+    connector: ConnectorId,
+    digest: Digest,
+    release: str,
+    *,
+    layers: bool = True,
+    replaces: bool = True,
 ) -> Copied:
     """Copy the release with that index, whatever its tag says by now, and let ``release`` name it in the target.
 
-    Without ``layers`` only the documents are copied: enough to verify a release whose image an Engine has.
+    Without ``layers`` only the documents are copied: enough to verify a release whose image an Engine has. Without
+    ``replaces`` what is said about it in the target stays, and what is not said there yet is added.
 
     Raises:
         RefusedError: as `copy_release`.
     """
     known = target.named(release)
-    if known is not None and known.digest != digest:
+    is_cache = isinstance(target, layout.Layout) and target.is_cache
+    if known is not None and known.digest != digest and not is_cache:
         raise naming.taken(release, known.digest, digest, target.where)
     shelf, into = source.shelf(connector), target.shelf(connector)
     index = Descriptor(oci.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
     done: set[Digest] = set() if layers else _layers(shelf, index)
     moved = _copy(shelf, into, index, done)
     said = [name for name in source.names(connector) if _is_about(name, _manifests(shelf, index))]
+    if not replaces:
+        said = [name for name in said if target.named(name) is None]
     for name in said:
         found = source.named(name)
         if found is not None:
@@ -186,6 +202,8 @@ def hold(
     remote: Store | None, local: layout.Layout, connector: ConnectorId, version: str, digest: Digest
 ) -> layout.Layout:
     """Return ``local`` with that release in it; ``remote`` is asked only where it is not there yet.
+
+    The folder in front of a registry is a cache: a version that means other bytes there is fetched anew.
 
     Raises:
         TransientError: WH-IMG-040, the registry is away and the release was never fetched.

@@ -42,6 +42,8 @@ _ATTEMPTS = 5
 _PAUSE_S = 0.2
 #: A registry that asks for more is asked again by whoever calls us.
 _LONGEST_PAUSE_S = 30.0
+#: Nothing may ask for longer: a date much later is none that can be told.
+_MAX_RETRY_AFTER_S = 366 * 86_400.0
 #: No registry's lasts as long.
 _LONGEST_TOKEN_S = 24 * 3600
 _REDIRECTS = 5
@@ -414,16 +416,17 @@ def backoff(attempt: int) -> float:
 
 
 def _retry_after(answer: requests.Response) -> float | None:
-    """Return the seconds the answer asks to wait; None where it does not say, or not understandably."""
+    """Return the seconds the answer asks to wait, a year at most; None where it does not say, or not understandably."""
     asked = answer.headers.get("Retry-After")
     if asked is None:
         return None
     if asked.isdecimal():
-        return float(asked)
+        return min(float(asked), _MAX_RETRY_AFTER_S)
     try:
-        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        seconds = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, seconds), _MAX_RETRY_AFTER_S)
 
 
 def _failing(method: str, url: str, answer: requests.Response, pause: float | None) -> TransientError:

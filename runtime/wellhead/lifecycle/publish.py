@@ -116,7 +116,8 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     name = verify.release_name(built.connector, built.version)
     here.store.name(name, oci.Descriptor(oci.INDEX, built.index_digest, _size(here, built)))
     if here.remote is not None:
-        store.copy_release(here.store, here.remote, built.connector, built.version)
+        # By its digest: the name in our folder may have come to mean what another publisher registered first.
+        store.copy_index(here.store, here.remote, built.connector, built.index_digest, name)
     points_channel = _register(here, built, channel)
     record = None if here.records is None else write_record(here.database, here.clock, release, channel, here.records)
     return Published(release, checked, warnings, points_channel, said, record)
@@ -164,7 +165,7 @@ def previous(tx: Transaction, manifest: Manifest) -> Manifest | None:
     connector, version = ConnectorId(manifest.metadata.id), manifest.metadata.version
     given = {one.version: one for one in definitions.all_of(tx, connector) if one.status in ("active", "deprecated")}
     below = judge.previous(version, given)
-    return None if below is None else Manifest.model_validate(dict(given[below].manifest))
+    return None if below is None else load.of_release(connector, below, given[below].manifest)
 
 
 def _require_fitting_version(here: Publisher, loaded: LoadedManifest) -> None:

@@ -295,11 +295,27 @@ def _keep(host: Host, found: Layout, release: VerifiedRelease, into_engine: bool
         # Invariant 12: what was verified is what runs.
         image_id = host.engine().load(engine_tar.chunks(found, release.index_digest, host.platform))
         release.require_image(host.platform, image_id)
-    store.copy_index(found, host.layout(), release.connector, release.index_digest, name, layers=not into_engine)
+    connector, digest, here = release.connector, release.index_digest, host.layout()
+    replaces = not _is_newer(host, here, release)
+    store.copy_index(found, here, connector, digest, name, layers=not into_engine, replaces=replaces)
     remote = host.remote()
     if remote is not None and not into_engine:
-        store.copy_index(found, remote, release.connector, release.index_digest, name)
+        store.copy_index(found, remote, connector, digest, name, replaces=not _is_newer(host, remote, release))
     return image_id
+
+
+def _is_newer(host: Host, kept: Store, release: VerifiedRelease) -> bool:
+    """Say whether a store has a later signature of the release than its file, and one that counts.
+
+    A release may have been signed anew since the file was written; the older signature may end tomorrow.
+    """
+    try:
+        known = verify.verify_release(kept, release.index_digest, release.connector, release.version, host.trust())
+    except RefusedError:
+        return False
+    if known.statement is None or release.statement is None:
+        return False
+    return known.statement.issued_at > release.statement.issued_at
 
 
 def _register(host: Host, found: Layout, record: ReleaseRecord, release: VerifiedRelease, who: str) -> bool:

@@ -21,6 +21,7 @@ from wellhead.ids import ConnectorId
 from wellhead.images import base, build, layout, oci
 from wellhead.lifecycle import check, publish
 from wellhead.lifecycle.publish import Publisher
+from wellhead.manifest.load import LoadedManifest
 from wellhead.registry import alerts, catalog_events, channels, definitions
 from wellhead.registry.database import Database
 from wellhead.runners.docker import DockerRunner
@@ -227,7 +228,9 @@ def test_a_broken_layer_does_not_get_into_an_engine(publisher: Publisher, tmp_pa
 
 
 @pytest.mark.timeout(300)
-def test_a_broken_layer_that_the_engine_has_already_is_not_published(publisher: Publisher, tmp_path: Path) -> None:
+def test_a_broken_layer_that_the_engine_has_already_is_not_published(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connector = unique(GENERATOR, tmp_path)
     done = publish.publish(publisher, connector, "stable")
     for name in ("manifest.yaml", "pyproject.toml"):
@@ -235,9 +238,17 @@ def test_a_broken_layer_that_the_engine_has_already_is_not_published(publisher: 
         file.write_text(file.read_text().replace("1.0.0", "1.0.1", 1))
     lowest = oci.image(publisher.store, done.release.index_digest, base.machine_platform()).layers[0]
     blob = publisher.store.path / "blobs/sha256" / lowest.digest.removeprefix("sha256:")
-    content = bytearray(blob.read_bytes())
-    content[-1] ^= 1
-    blob.write_bytes(content)
+    assemble = publish._assemble
+
+    def broken(here: Publisher, folder: Path, loaded: LoadedManifest, image: str | None) -> build.Built:
+        # Only now: what was broken before is made whole where it is put again.
+        built = assemble(here, folder, loaded, image)
+        content = bytearray(blob.read_bytes())
+        content[-1] ^= 1
+        blob.write_bytes(content)
+        return built
+
+    monkeypatch.setattr(publish, "_assemble", broken)
     before = set(publisher.engine.labelled_images(build.LABEL_ID))
     with pytest.raises(RefusedError) as caught:
         publish.publish(publisher, connector, "stable")

@@ -262,6 +262,8 @@ def test_the_id_of_the_started_image_must_be_a_signed_one(shop: Any) -> None:
         ({"User": "0:0"}, "USER 0:0"),
         ({}, "USER root"),
         ({"User": "65532"}, "USER 65532"),
+        ({"User": "65532:65532", "volumes": {"/var/state": {}}}, "'volumes' for Volumes"),
+        ({"User": "65532:65532", "healthCheck": {}}, "'healthCheck' for Healthcheck"),
     ],
 )
 def test_an_image_config_that_loosens_the_sandbox_is_refused(settings: dict[str, Any], named: str) -> None:

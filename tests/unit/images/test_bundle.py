@@ -1,6 +1,7 @@
 """One file of releases: the same bytes each time, and nothing of it is written anywhere but where it belongs."""
 
 import gzip
+import hashlib
 import io
 import os
 import tarfile
@@ -110,6 +111,77 @@ def test_what_is_no_file_is_refused(kind: bytes, file: Path, tmp_path: Path) -> 
     link.type, link.linkname = kind, "/etc/passwd"
     with tarfile.open(file, "a") as archive:
         archive.addfile(link)
+    with pytest.raises(ConfigurationError) as caught:
+        bundle.unpack(file, tmp_path / "target")
+    assert caught.value.code.name == "WH-IMG-050"
+
+
+def gnu_sparse() -> bytes:
+    """A member of 512 bytes in the form of old GNU tars, that says of itself to be of 8 MiB."""
+    header = bytearray(_claimed(512).tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    # Where its bytes belong, and how long it is with the zeros.
+    header[386:410] = b"%011o\0%011o\0" % (0, 512)
+    header[483:495] = b"%011o\0" % (8 * 1024 * 1024)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(512)
+
+
+def pax_sparse(name: str = "", **headers: str) -> bytes:
+    """The same in the forms of POSIX tars; its map stands in a header, or before its bytes."""
+    info = _claimed(1024)
+    info.name = name or info.name
+    info.pax_headers = {name.replace("_", "."): text for name, text in headers.items()}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"1\n0\n512\n".ljust(512, b"\0") + bytes(512)
+
+
+def _claimed(size: int) -> tarfile.TarInfo:
+    zeros = hashlib.sha256(bytes(8 * 1024 * 1024)).hexdigest()
+    info = tarfile.TarInfo(f"blobs/sha256/{zeros}")
+    info.size = size
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        gnu_sparse(),
+        pax_sparse(GNU_sparse_map="0,512", GNU_sparse_size="8388608"),
+        pax_sparse(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="8388608"),
+    ],
+    ids=["gnu", "pax 0.1", "pax 1.0"],
+)
+def test_what_says_to_be_larger_than_its_bytes_is_not_unfolded(member: bytes, file: Path, tmp_path: Path) -> None:
+    # In place of the two empty blocks a tar ends with.
+    whole = file.read_bytes()
+    with tarfile.open(file) as archive:
+        end = max(one.offset_data + -(-one.size // 512) * 512 for one in archive)
+    file.write_bytes(whole[:end] + member + bytes(1024))
+    with pytest.raises(ConfigurationError, match="no plain file") as caught:
+        bundle.unpack(file, tmp_path / "target")
+    assert caught.value.code.name == "WH-IMG-050"
+    assert max(one.stat().st_size for one in (tmp_path / "target/blobs/sha256").iterdir()) < 8 * 1024 * 1024
+
+
+def test_a_member_that_leads_back_to_itself_is_refused(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(_claimed(-512).tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(ConfigurationError, match="no plain file") as caught:
+        bundle.unpack(file, tmp_path / "target")
+    assert caught.value.code.name == "WH-IMG-050"
+
+
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        ("oci-layout", {"size": "9" * 30}),
+        ("oci-layout", {"GNU_sparse_map": "0,x"}),
+        (bundle.RECORDS, {"GNU_sparse_major": "1", "GNU_sparse_minor": "0"}),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_told(name: str, headers: dict[str, str], file: Path, tmp_path: Path) -> None:
+    member = pax_sparse(name, **headers).replace(b"1\n0\n512\n", b"1\nx\n512\n")
+    file.write_bytes(member + bytes(1024))
     with pytest.raises(ConfigurationError) as caught:
         bundle.unpack(file, tmp_path / "target")
     assert caught.value.code.name == "WH-IMG-050"

@@ -165,6 +165,28 @@ def test_an_engine_tar_is_a_docker_archive_and_an_oci_layout(store: Layout) -> N
     assert caught.value.code.name == "WH-IMG-015"
 
 
+@pytest.mark.parametrize("field", ["layers", "config"])
+def test_what_an_index_does_not_list_as_an_image_is_none(store: Layout, field: str) -> None:
+    config = store.put(b'{"config": {}}', oci.CONFIG)
+    document = {"schemaVersion": 2, "config": config.document(), "layers": []}
+    manifest = store.put(oci.canonical(document), oci.MANIFEST, platform="linux/amd64").document()
+    index = store.put(oci.canonical({field: [manifest] if field == "layers" else manifest}), oci.INDEX)
+    with pytest.raises(ConfigurationError) as caught:
+        oci.image(store, index.digest, "linux/amd64")
+    assert caught.value.code.name == "WH-IMG-015"
+
+
+def test_a_list_of_referrers_that_was_changed_begins_anew(store: Layout) -> None:
+    index = published(store, "1.0.0")
+    said(store, index, b"signature")
+    listed = store.named(f"{suite.CONNECTOR}:{naming.about(index.digest)}")
+    assert listed is not None
+    content = blob(store, listed.digest).read_bytes()
+    blob(store, listed.digest).write_bytes(content.replace(b"schemaVersion", b"SchemaVersion"))
+    said(store, index, b"another signature")
+    assert len(store.referrers(suite.CONNECTOR, index.digest)) == 1
+
+
 def test_an_engine_tar_of_the_top_layer_leaves_those_below_to_be_hashed(store: Layout) -> None:
     index = suite.release(store, "1.0.0", (b"base", b"dependencies", b"application"))
     platform = "linux/amd64"

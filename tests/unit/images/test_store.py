@@ -1,14 +1,20 @@
 """The folder keeps what `wellhead.testing.stores` asks of every store; and the rules of names and copies."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from hypothesis import given, strategies
+from pydantic import Field, TypeAdapter, ValidationError
 
 from wellhead.errors import ConfigurationError, RefusedError
-from wellhead.images import oci, store
+from wellhead.ids import ConnectorId
+from wellhead.images import naming, oci, store
 from wellhead.images.layout import Layout
 from wellhead.images.oci import Descriptor
-from wellhead.testing.stores import CONNECTOR, StoreSuite, release
+from wellhead.manifest.model import CONNECTOR_ID
+from wellhead.testing.stores import CONNECTOR, StoreSuite, release, remark
 
 
 class TestLayout(StoreSuite):
@@ -24,6 +30,93 @@ class TestLayout(StoreSuite):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
+
+
+def blobs(store: Layout) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (store.path / "blobs/sha256").iterdir()}
+
+
+def damage(store: Layout, digest: str | None = None) -> None:
+    """Change a bit of one blob, or of every one, and keep its length."""
+    for file in (store.path / "blobs/sha256").iterdir():
+        if digest is None or file.name == digest.removeprefix("sha256:"):
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+
+
+def signed_release(store: Layout, version: str, layers: tuple[bytes, ...] = (b"layer bytes",)) -> Descriptor:
+    index = release(store, version, layers)
+    store.name(f"{CONNECTOR}:{naming.about(index.digest, '.wh')}", remark(store, index, b"signed"))
+    store.name(f"{CONNECTOR}:{version}", index)
+    return index
+
+
+def test_publishing_again_makes_whole_what_was_changed(tmp_path: Path) -> None:
+    kept = Layout.create(tmp_path / "a")
+    signed_release(kept, "1.0.0")
+    before = blobs(kept)
+    damage(kept)
+    assert blobs(kept) != before
+    signed_release(Layout.open(kept.path), "1.0.0")
+    assert blobs(kept) == before
+
+
+def test_fetching_again_makes_whole_what_was_changed(tmp_path: Path) -> None:
+    source, target = Layout.create(tmp_path / "a"), Layout.create(tmp_path / "b")
+    signed_release(source, "1.0.0", (b"one", b"two" * 1000))
+    assert store.copy_release(source, target, CONNECTOR, "1.0.0").bytes > 3000
+    damage(target)
+    assert store.copy_release(source, target, CONNECTOR, "1.0.0").bytes > 3000
+    assert blobs(target) == blobs(source)
+    assert store.copy_release(source, target, CONNECTOR, "1.0.0").bytes == 0
+
+
+@given(strategies.from_regex(CONNECTOR_ID, fullmatch=True))
+def test_every_id_a_manifest_may_have_is_one_a_store_takes(connector: str) -> None:
+    assert naming.split(naming.name_of(ConnectorId(connector), "1.0.0")) == (connector, "1.0.0")
+
+
+@pytest.mark.parametrize("wrong", ["acme/x-", "acme/-x", "acme-/x", "acme/a.b", f"acme/{'x' * 64}", "acme/x\n"])
+def test_an_id_that_a_registry_refuses_is_none_for_a_manifest(wrong: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Annotated[str, Field(pattern=CONNECTOR_ID)]).validate_python(wrong)
+
+
+def test_what_is_named_otherwise_than_a_version_is_no_release(tmp_path: Path) -> None:
+    kept = Layout.create(tmp_path / "a")
+    for tag in ("1.0.0", "1.1.0-rc.1", "latest", "1.0", "v1.0.0"):
+        kept.name(f"{CONNECTOR}:{tag}", release(kept, tag))
+    assert store.releases(kept) == ((CONNECTOR, "1.0.0"), (CONNECTOR, "1.1.0-rc.1"))
+
+
+def test_what_cannot_be_read_is_not_claimed(tmp_path: Path) -> None:
+    kept = Layout.create(tmp_path / "a")
+    found = kept.put(b"content", oci.CONFIG)
+    assert kept.claims(found)
+    damage(kept, found.digest)
+    assert not kept.claims(found)
+    (kept.path / "blobs/sha256" / found.digest.removeprefix("sha256:")).unlink()
+    assert not kept.claims(found)
+
+
+def test_a_version_that_means_other_bytes_in_a_cache_is_fetched_anew(tmp_path: Path) -> None:
+    remote, local = Layout.create(tmp_path / "a"), Layout.create(tmp_path / "b", is_cache=True)
+    refused = signed_release(local, "1.0.0", (b"of a publisher the registry refused",))
+    meant = signed_release(remote, "1.0.0", (b"what was registered",))
+    held = store.hold(remote, local, CONNECTOR, "1.0.0", meant.digest)
+    found = held.named(f"{CONNECTOR}:1.0.0")
+    assert found is not None
+    assert found.digest == meant.digest != refused.digest
+    assert store.missing(held, found) == ()
+
+
+def test_a_version_that_means_other_bytes_in_a_cache_does_not_outlast_the_release(tmp_path: Path) -> None:
+    local = Layout.create(tmp_path / "b", is_cache=True)
+    signed_release(local, "1.0.0", (b"of a publisher the registry refused",))
+    gone, left = local.drop(CONNECTOR, {"1.0.0": oci.digest_of(b"registered")}, datetime(2020, 1, 1, tzinfo=UTC))
+    assert (gone, left) == (frozenset({"1.0.0"}), frozenset())
+    assert store.releases(local) == ()
 
 
 def test_a_release_that_is_not_there_cannot_be_copied(tmp_path: Path) -> None:

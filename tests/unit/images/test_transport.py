@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from wellhead.errors import AuthError, ConfigurationError, RefusedError, ThrottledError, TransientError
 from wellhead.ids import ConnectorId
-from wellhead.images import oci
+from wellhead.images import oci, store
 from wellhead.images.oci import Descriptor
 from wellhead.images.registry import Registry
 from wellhead.images.transport import Credentials, Transport
@@ -123,6 +124,25 @@ def test_a_registry_that_says_when_is_believed_up_to_a_point() -> None:
         assert len(server.seen) == 1
     assert caught.value.code.name == "WH-IMG-040"
     assert caught.value.retry_at is not None
+
+
+@pytest.mark.parametrize("asked", ["1000000000000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_registry_that_asks_for_longer_than_there_are_dates_is_told_within_a_year(asked: str) -> None:
+    with scripted(Answer(503, {"Retry-After": asked})) as server, client(server) as transport:
+        with pytest.raises(ThrottledError) as caught:
+            transport.send("GET", "/v2/", ())
+        assert len(server.seen) == 1
+    assert caught.value.retry_at is not None
+    assert timedelta(days=365) < caught.value.retry_at - datetime.now(UTC) <= timedelta(days=366)
+
+
+@pytest.mark.parametrize("asked", ["soon", "-1", "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"])
+def test_a_pause_that_cannot_be_understood_is_ours(asked: str) -> None:
+    pauses: list[float] = []
+    with scripted(Answer(503, {"Retry-After": asked}), OK) as server, client(server, pauses) as transport:
+        transport.send("GET", "/v2/", ()).close()
+    assert len(pauses) == 1
+    assert 0.0 < pauses[0] < 1.0
 
 
 def test_the_last_failure_is_told() -> None:
@@ -314,6 +334,25 @@ def test_a_broken_download_goes_on_where_it_broke() -> None:
         store = opened(server)
         assert b"".join(store.shelf(ConnectorId("dev/tiny")).chunks(found, "it")) == content
         store.close()
+
+
+def listed(field: str, *names: str) -> Answer:
+    return Answer(200, {}, json.dumps({field: names}).encode())
+
+
+def test_what_others_keep_in_the_same_registry_is_left_out() -> None:
+    others = ("p/library/my__tool", "p/Upper/x", "p/library/x-", "p", "p/one", "p/one/two/three", "c/dev/tiny", "")
+    answers = [
+        listed("repositories", *others, "p/library/alpine", "p/dev/a--b"),
+        listed("tags", "1.0.0", "a b", "latest"),
+        listed("tags", "latest", "edge"),
+    ]
+    with scripted(*answers, *answers) as server:
+        registry = opened(server)
+        assert registry.names() == ("dev/a--b:1.0.0", "dev/a--b:latest", "library/alpine:edge", "library/alpine:latest")
+        # Names are asked for once more.
+        assert store.releases(registry) == ((ConnectorId("dev/a--b"), "1.0.0"),)
+        registry.close()
 
 
 def test_a_listing_that_goes_on_at_another_host_is_refused() -> None:

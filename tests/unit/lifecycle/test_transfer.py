@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.stores import releases
 from tests.parts import new_registry
-from wellhead.catalog import keys, trust
+from wellhead.catalog import keys, trust, verify
 from wellhead.catalog.keys import PrivateKey
 from wellhead.clock import SystemClock
 from wellhead.errors import ConfigurationError, RefusedError
@@ -154,6 +154,54 @@ def test_an_import_again_changes_nothing(hosts: tuple[Host, Host], key: PrivateK
     assert (again.is_new, again.channels) == (False, ())
     with there.database.read() as tx:
         assert definitions.get(tx, TINY, "1.0.0").status == "blocked"
+
+
+def sign(there: Host, key: PrivateKey, by: timedelta) -> None:
+    """Sign the release a host has anew, so much later than it was signed there."""
+    with there.database.read() as tx:
+        digest = definitions.get(tx, TINY, "1.0.0").index_digest
+    known = verify.verify_release(there.layout(), digest, TINY, "1.0.0", there.trust()).statement
+    assert known is not None
+    verify.attach(there.layout(), dataclasses.replace(known, issued_at=known.issued_at + by), key)
+
+
+def signature(there: Host) -> oci.Descriptor | None:
+    with there.database.read() as tx:
+        digest = definitions.get(tx, TINY, "1.0.0").index_digest
+    return there.layout().named(verify.signature_name(TINY, digest))
+
+
+def test_an_old_file_brings_no_older_signature_back(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    file = export(here, key)
+    transfer.take_in(there, file, who="somebody")
+    first = signature(there)
+    sign(there, key, timedelta(seconds=1))
+    second = signature(there)
+    transfer.take_in(there, file, who="somebody")
+    assert signature(there) == second != first
+
+
+def test_a_new_file_brings_the_newer_signature(hosts: tuple[Host, Host], key: PrivateKey) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    transfer.take_in(there, export(here, key), who="somebody")
+    sign(here, key, timedelta(seconds=1))
+    transfer.take_in(there, export(here, key), who="somebody")
+    assert signature(there) == signature(here)
+
+
+def test_a_later_signature_that_does_not_count_is_replaced(
+    hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    file = export(here, key)
+    transfer.take_in(there, file, who="somebody")
+    sign(there, keys.new_pair(tmp_path / "keys", "stranger"), timedelta(seconds=1))
+    transfer.take_in(there, file, who="somebody")
+    assert signature(there) == signature(here)
 
 
 def test_a_channel_that_points_elsewhere_stays_unless_told(hosts: tuple[Host, Host], key: PrivateKey) -> None:
