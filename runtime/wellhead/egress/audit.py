@@ -9,6 +9,8 @@ from typing import Any
 
 #: Denied names are recorded one by one up to here and counted beyond: names are free for who makes them up.
 MAX_DENIED_NAMES = 256
+#: More than the line of any connection has: a name of 253 bytes, and less than 300 around it.
+MAX_LINE_BYTES = 1024
 
 
 class AuditFullError(Exception):
@@ -20,19 +22,36 @@ class Audit:
 
     def __init__(self, max_bytes: int, write: Callable[[bytes], None]) -> None:
         self._left = max_bytes
+        self._reserved = 0
         self._write = write
         self._denied_names: set[str] = set()
         self.connections = 0
         self.unrecorded_names = 0
         self.is_full = False
 
+    def reserve(self) -> None:
+        """Keep room for the line of a connection that begins: whatever is recorded meanwhile, it will fit.
+
+        Raises:
+            AuditFullError: there is none, and the gateway must close.
+        """
+        if self.is_full or self._left < MAX_LINE_BYTES:
+            self.is_full = True
+            raise AuditFullError
+        self._left -= MAX_LINE_BYTES
+        self._reserved += 1
+
     def connection(self, **fields: Any) -> None:
-        """Record one connection that is over.
+        """Record one connection that is over, in the room that was reserved for it.
 
         Raises:
             AuditFullError: it is not recorded, and the gateway must close.
         """
-        self._line({"kind": "connect", **fields})
+        is_reserved = self._reserved > 0
+        if is_reserved:
+            self._reserved -= 1
+            self._left += MAX_LINE_BYTES
+        self._line({"kind": "connect", **fields}, is_reserved=is_reserved)
         self.connections += 1
 
     def denied_name(self, name: str, reason: str) -> None:
@@ -54,13 +73,18 @@ class Audit:
         """Write a line that is about the gateway and always fits."""
         self._write(_line(kind, fields))
 
-    def _line(self, fields: dict[str, Any]) -> None:
+    def _line(self, fields: dict[str, Any], *, is_reserved: bool = False) -> None:
         line = _line(fields.pop("kind"), fields)
-        if self.is_full or len(line) > self._left:
+        # What was reserved is there also when the rest is full.
+        if len(line) > self._left or (self.is_full and not is_reserved):
             self.is_full = True
             raise AuditFullError
         self._left -= len(line)
-        self._write(line)
+        try:
+            self._write(line)
+        except OSError as exc:
+            self.is_full = True
+            raise AuditFullError from exc
 
 
 def _line(kind: str, fields: dict[str, Any]) -> bytes:

@@ -79,48 +79,51 @@ class Gateway:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def handle(self, client: socket.socket, address: IPv4Address | None, port: int) -> None:
-        """Serve one connection that was meant for an address of the pool."""
+        """Serve one connection that was meant for an address of the pool, where there is room to record it."""
+        with client:
+            try:
+                self._audit.reserve()
+                await self._serve(client, address, port)
+            except AuditFullError:
+                reset(client)
+                self._close()
+
+    async def _serve(self, client: socket.socket, address: IPv4Address | None, port: int) -> None:
         started = time.monotonic()
         name = self._names.by_address.get(address) if address is not None else None
         fields: dict[str, Any] = {"host": name or str(address), "port": port, "address": None}
         sent = received = 0
         verdict = "deny"
-        with client:
-            try:
-                prefix, found = await self._judge(client, name, port)
-                verdict = "allow"
-                fields["address"] = str(found[0])
-                server, reached = await self._connect(found, port)
-                with server:
-                    fields["address"] = str(reached)
-                    sent, received, reason = await splice(client, server, prefix, self._buffer)
-            except DeniedError as exc:
-                reason = exc.reason
-                fields["address"] = exc.address
-                reset(client)
-            except OSError:
-                # Allowed, but nobody is there: the client sees a reset, as it would without us.
-                reason = "unreachable"
-                reset(client)
-            except asyncio.CancelledError:
-                reason = "gateway_closed"
-                reset(client)
         try:
-            self._audit.connection(
-                **fields,
-                verdict=verdict,
-                reason=reason,
-                bytes_out=sent,
-                bytes_in=received,
-                duration_ms=round((time.monotonic() - started) * 1000, 3),
-            )
-        except AuditFullError:
-            self._close()
+            prefix, found = await self._judge(client, name, port)
+            verdict = "allow"
+            fields["address"] = str(found[0])
+            server, reached = await self._connect(found, port)
+            with server:
+                fields["address"] = str(reached)
+                sent, received, reason = await splice(client, server, prefix, self._buffer)
+        except DeniedError as exc:
+            reason = exc.reason
+            fields["address"] = exc.address
+            reset(client)
+        except OSError:
+            # Allowed, but nobody is there: the client sees a reset, as it would without us.
+            reason = "unreachable"
+            reset(client)
+        except asyncio.CancelledError:
+            reason = "gateway_closed"
+            reset(client)
+        self._audit.connection(
+            **fields,
+            verdict=verdict,
+            reason=reason,
+            bytes_out=sent,
+            bytes_in=received,
+            duration_ms=round((time.monotonic() - started) * 1000, 3),
+        )
 
     async def _judge(self, client: socket.socket, name: str | None, port: int) -> tuple[bytes, list[IPv4Address]]:
         """Return what was already read from the client, and the addresses to try, all of them allowed."""
-        if self._audit.is_full:
-            raise DeniedError("audit_full")
         if name is None:
             raise DeniedError("unassigned_address")
         if len(self._open) > MAX_CONNECTIONS:
@@ -169,7 +172,8 @@ async def read_hello(client: socket.socket, name: str) -> bytes:
     """Read a client's TLS hello and return its bytes, which still have to be sent on.
 
     Raises:
-        DeniedError: it is not TLS (``not_tls``), asks for no name (``no_sni``) or for another (``sni_mismatch``).
+        DeniedError: it is not TLS (``not_tls``), asks for no name (``no_sni``) or for another (``sni_mismatch``), or
+            the client left before it was through (``client_left``).
     """
     data = b""
     loop = asyncio.get_running_loop()
@@ -178,13 +182,17 @@ async def read_hello(client: socket.socket, name: str) -> bytes:
         try:
             async with asyncio.timeout_at(deadline):
                 piece = await loop.sock_recv(client, 16384)
+        except ConnectionError as exc:
+            raise DeniedError("client_left") from exc
         except OSError as exc:
             raise DeniedError("not_tls") from exc
         data += piece
         try:
             asked = tls.server_name(data)
         except tls.IncompleteError:
-            if not piece or len(data) > 2 * tls.MAX_HELLO:
+            if not piece:
+                raise DeniedError("client_left") from None
+            if len(data) > 2 * tls.MAX_HELLO:
                 raise DeniedError("not_tls") from None
             continue
         except tls.NotTlsError as exc:

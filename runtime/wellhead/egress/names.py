@@ -16,8 +16,10 @@ from wellhead.egress.policy import Policy, UnusableNameError, normalise
 
 #: Children of wildcards are chosen by the connector: each costs an address of the pool and a question to a server.
 MAX_CHILDREN = 64
-#: How long a TCP client may take for its next query.
+#: How long a TCP client may take for its next query, and to take an answer.
 IDLE_S = 10.0
+#: Each costs a file of the 1024 a container may open; a resolver has one or two.
+MAX_TCP_CLIENTS = 32
 
 
 class Names:
@@ -63,6 +65,7 @@ class Answering:
         self._names = names
         self._audit = audit
         self._close = close
+        self._tcp_clients = 0
 
     def receive(self, own: socket.socket) -> None:
         """Answer what waits at a UDP socket: a resolver sends its questions for both kinds of address at once."""
@@ -94,7 +97,11 @@ class Answering:
         return dns.write_answer(query, dns.NOERROR, address if query.type == dns.A else None)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the queries of one TCP connection."""
+        """Answer the queries of one TCP connection; one too many gets no answer."""
+        if self._tcp_clients >= MAX_TCP_CLIENTS:
+            writer.transport.abort()
+            return
+        self._tcp_clients += 1
         try:
             while True:
                 length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), IDLE_S), "big")
@@ -102,8 +109,10 @@ class Answering:
                 if reply is None:
                     break
                 writer.write(len(reply).to_bytes(2, "big") + reply)
-                await writer.drain()
+                await asyncio.wait_for(writer.drain(), IDLE_S)
         except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
             pass  # a client that goes away owes us nothing
         finally:
-            writer.close()
+            self._tcp_clients -= 1
+            # Not close, which would wait for as long as the client reads nothing.
+            writer.transport.abort()

@@ -21,6 +21,7 @@ import shutil
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from wellhead.egress.address import Address
 from wellhead.egress.kernel import Configuration
 from wellhead.egress.policy import Grant, Policy, Rule
 from wellhead.engine import folders
-from wellhead.engine.client import ConflictError, Container, Engine, NetworkSpec
+from wellhead.engine.client import ConflictError, Container, Engine, Network, NetworkSpec
 from wellhead.engine.container import GATEWAY, Attachment, ContainerSpec, Labels, Mount, Resources, Seal
 from wellhead.engine.reaper import KEPT
 from wellhead.errors import Code, ConfigurationError, TransientError, WellheadError, counted
@@ -58,6 +59,11 @@ READY_S = 20.0
 STOP_S = 5.0
 #: Slots to try before giving up: each failure means that another run took one between our look and our wish.
 TRIES = 8
+#: All tries together outlast another process that is making the outbound network.
+BETWEEN_S = 0.25
+#: A VPN that takes all traffic covers the default route by two of /1, or by more that are as wide; no network of a site
+#: is wider than 10.0.0.0/8.
+WIDEST_ROUTE = 8
 
 _FILES = (
     "address.py",
@@ -207,8 +213,12 @@ def ensure_outbound(engine: Engine, settings: FenceSettings) -> str:
     Raises:
         ConfigurationError: its subnet is in use, or a network of that name is another than ours (WH-EGR-003).
     """
-    for _ in range(TRIES):
-        existing = next((network for network in engine.networks() if network.name == settings.outbound), None)
+    busy: IPv4Network | None = None
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(BETWEEN_S)
+        networks = engine.networks()
+        existing = next((network for network in networks if network.name == settings.outbound), None)
         if existing is not None:
             is_ours = existing.subnets == (settings.outbound_subnet,) and not existing.internal
             if is_ours and existing.options.get(f"{_BRIDGE}enable_icc") == "false":
@@ -219,13 +229,13 @@ def ensure_outbound(engine: Engine, settings: FenceSettings) -> str:
                 code=OUTBOUND_TAKEN,
                 hint="remove it with `wellhead clean` while nothing runs; the next run makes it anew",
             )
-        busy = next((used for used in _used(engine) if used.overlaps(settings.outbound_subnet)), None)
+        foreign = next((used for used in _subnets(networks) if used.overlaps(settings.outbound_subnet)), None)
+        if foreign is not None:
+            raise _overlapped(settings, foreign)
+        busy = next((used for used in _routes() if used.overlaps(settings.outbound_subnet)), None)
         if busy is not None:
-            raise ConfigurationError(
-                f"network.outbound_subnet {settings.outbound_subnet} overlaps {busy}, which this host already uses",
-                code=OUTBOUND_TAKEN,
-                hint="choose a free private range for network.outbound_subnet in wellhead.yaml",
-            )
+            # Another process may be making it: its bridge has a route before the Engine lists the network.
+            continue
         spec = NetworkSpec(
             name=settings.outbound,
             subnet=settings.outbound_subnet,
@@ -240,11 +250,21 @@ def ensure_outbound(engine: Engine, settings: FenceSettings) -> str:
         try:
             return engine.create_network(spec)
         except ConflictError:
-            continue  # another process made it meanwhile
+            continue  # another process made it meanwhile, or is at it
+    if busy is not None:
+        raise _overlapped(settings, busy)
     raise ConfigurationError(
         f"the network {settings.outbound} could not be made",
         code=OUTBOUND_TAKEN,
         hint="look at `docker network ls` for what stands in its way",
+    )
+
+
+def _overlapped(settings: FenceSettings, used: IPv4Network) -> ConfigurationError:
+    return ConfigurationError(
+        f"network.outbound_subnet {settings.outbound_subnet} overlaps {used}, which this host already uses",
+        code=OUTBOUND_TAKEN,
+        hint="choose a free private range for network.outbound_subnet in wellhead.yaml",
     )
 
 
@@ -302,15 +322,23 @@ def _take_slot(engine: Engine, settings: FenceSettings, labels: Labels, name: st
 
 
 def _used(engine: Engine) -> list[IPv4Network]:
-    """Return the subnets of the Engine's networks and of this host's routes, without the default route."""
-    engine_subnets = [subnet for network in engine.networks() for subnet in network.subnets]
+    """Return the subnets of the Engine's networks and of this host's routes."""
+    return _subnets(engine.networks()) + _routes()
+
+
+def _subnets(networks: Iterable[Network]) -> list[IPv4Network]:
+    return [subnet for network in networks for subnet in network.subnets]
+
+
+def _routes(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
+    """Return where this host's routes lead, without those that stand for the whole Internet."""
     routes = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+    for line in table.read_text().splitlines()[1:]:
         fields = line.split()
         destination, mask = (int.from_bytes(bytes.fromhex(fields[index]), "little") for index in (1, 7))
-        if mask:
+        if mask.bit_count() >= WIDEST_ROUTE:
             routes.append(IPv4Network((destination, mask.bit_count()), strict=False))
-    return engine_subnets + routes
+    return routes
 
 
 def host_resolver(files: Iterable[Path] | None = None) -> IPv4Address:
@@ -349,11 +377,15 @@ class Fence:
         self._watch = watch
 
     def audit(self) -> tuple[AuditRecord, ...]:
-        """Return the record so far; a connection is in it when it is over."""
+        """Return the record so far; a connection is in it when it is over. Asks the Engine nothing."""
         return tuple(self._watch.records)
 
     def close(self) -> tuple[AuditRecord, ...]:
-        """End every connection and return the whole record; leaving the fence does the same. Safe to call twice."""
+        """End every connection and return the whole record; leaving the fence does the same. Safe to call twice.
+
+        Raises:
+            WellheadError: the Engine does not end the gateway; `audit` has what it had written by then.
+        """
         self._watch.close()
         return self.audit()
 
@@ -368,7 +400,10 @@ class Fence:
         return int((self._watch.last or {}).get("unrecorded_names", 0))
 
     def problem(self) -> WellheadError | None:
-        """Return why the gateway ended before it was told to, or None; then every connection has ended as well."""
+        """Return why the gateway ended before it was told to, or None; then every connection has ended as well.
+
+        Once the fence has fallen, also why the record may not be whole.
+        """
         return self._watch.problem
 
 
@@ -489,9 +524,13 @@ class _Follower:
 
     def close(self) -> None:
         self._is_stopping = True
-        self._container.stop(STOP_S)
-        # The stream ends with the container; a bound all the same, since the Engine may hang.
-        self._thread.join(STOP_S)
+        try:
+            self._container.stop(STOP_S)
+        finally:
+            # The stream ends with the container; a bound all the same, since the Engine may hang.
+            self._thread.join(STOP_S)
+            if self.problem is None and (self.last is None or self.last["reason"] != "stopped"):
+                self.problem = self._why_it_ended()
 
     def await_ready(self) -> None:
         """Return once the gateway serves.
@@ -537,8 +576,11 @@ class _Follower:
                 code=AUDIT_FULL,
                 hint="a connector that opens so many connections is broken or hostile; see `wellhead runs show`",
             )
+        how = "ended during the run; every connection ended with it"
+        if self._is_stopping:
+            how = "was ended before it had written its record to the end; connections may be missing from it"
         return TransientError(
-            "the egress gateway ended during the run; every connection ended with it",
+            f"the egress gateway {how}",
             code=GATEWAY_ENDED,
             hint="try again; if it ends again, look at the Engine's log",
         )

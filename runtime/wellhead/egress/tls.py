@@ -37,12 +37,17 @@ def server_name(data: bytes) -> str | None:
     if hello.is_done:
         return None
     extensions = _Cursor(hello.take(hello.number(2)))
+    hello.end("the extensions")
+    name = None
     while not extensions.is_done:
         kind = extensions.number(2)
         body = _Cursor(extensions.take(extensions.number(2)))
         if kind == _SERVER_NAME:
-            return _host_name(body)
-    return None
+            if name is not None:
+                # RFC 8446, 4.2 forbids it, and a server may go by either of them.
+                raise NotTlsError("more than one server name")
+            name = _host_name(body)
+    return name
 
 
 def _host_name(body: _Cursor) -> str:
@@ -53,6 +58,7 @@ def _host_name(body: _Cursor) -> str:
     if not names.is_done:
         # Two names would let client and server each choose theirs.
         raise NotTlsError("more than one server name")
+    body.end("the server name")
     return name.decode("latin-1")
 
 
@@ -99,6 +105,10 @@ class _Cursor:
             raise NotTlsError("a hello that ends early")
         self._at += count
         return taken
+
+    def end(self, what: str) -> None:
+        if not self.is_done:
+            raise NotTlsError(f"bytes behind {what}")
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")

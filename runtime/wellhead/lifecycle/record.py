@@ -12,6 +12,7 @@ import google_crc32c
 
 from wellhead.catalog import keys
 from wellhead.catalog import receipt as receipts
+from wellhead.egress.network import GATEWAY_ENDED
 from wellhead.errors import (
     Code,
     ConfigurationError,
@@ -42,12 +43,14 @@ NOTHING_REACHED = Code("WH-RUN-056", "All a run wanted to reach was denied, and 
 RECEIPT_VERSION = 1
 
 LOG_EVENT = "connector.run.log_incomplete"
+#: Connections, or names that were denied, are missing from what a fence recorded.
+HOLE_EVENT = "connector.run.egress_incomplete"
 
 #: Of the denied contacts, how many an error names; `runs show` has them all.
 MAX_DENIALS = 5
 
 #: Denials that a later try may not meet with; every other one stays until a person changes something.
-PASSING = frozenset({"resolver_failed", "too_many_connections", "audit_full"})
+PASSING = frozenset({"resolver_failed", "too_many_connections", "gateway_closed", "client_left"})
 #: The denial of a name that no resolver knows.
 UNKNOWN_NAME = "no_address"
 
@@ -115,6 +118,7 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
     with here.host.database.read() as tx:
         contacts = egress_audit.of_run(tx, here.claim.run_id)
         states = {(unit.stream.stream, unit.unit): unit for unit in run_state.all_of(tx, here.claim.connection)}
+        events = runs.events(tx, here.claim.run_id)
     if ending.error is not None and ending.stopped is None:
         ending = replace(ending, error=lasting(ending.error, contacts))
     status, exit_code, error = _judge(ending)
@@ -122,17 +126,23 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
         "allowed": sum(contact.verdict == "allow" for contact in contacts),
         "denied": sum(contact.verdict == "deny" for contact in contacts),
     }
-    if (
-        egress["denied"]
-        and here.host.settings.egress.on_denied == "fail"
-        and status in (Status.SUCCEEDED, Status.PARTIAL)
-    ):
+    refused = refused_by_policy(contacts)
+    if refused and here.host.settings.egress.on_denied == "fail" and status in (Status.SUCCEEDED, Status.PARTIAL):
         error = RefusedError(
-            f"the fence denied {counted(egress['denied'], 'connection')} to hosts outside the policy",
+            f"the fence denied {counted(refused, 'connection')} to hosts outside the policy",
             code=DENIED_EGRESS,
             hint=f"`wellhead runs show {here.claim.run_id}` lists them; what was read is committed",
         )
         status, exit_code = Status.REFUSED, RefusedError.exit_code
+    if status is Status.SUCCEEDED and any(_is_unnoticed_hole(event) for event in events):
+        # The attempt after it found every stream read to its end, and so could not make up for it.
+        error = TransientError(
+            "the egress gateway ended while the connector read, and the connector went on to its end: rows may be "
+            "missing, and connections are missing from the record",
+            code=GATEWAY_ENDED,
+            hint="what was read is committed; compare it with the source, and look at the Engine's log",
+        )
+        status, exit_code = Status.FAILED, error.exit_code
     report = Report(
         run_id=here.claim.run_id,
         logical_run_id=logical_run_id,
@@ -179,12 +189,29 @@ def unrecorded(
     )
 
 
+def refused_by_policy(contacts: Sequence[egress_audit.Contact]) -> int:
+    """Count what was denied for what it was, and not for what befell the gateway, the resolver or the client."""
+    mishaps = PASSING | {UNKNOWN_NAME}
+    return sum(contact.verdict == "deny" and contact.reason not in mishaps for contact in contacts)
+
+
+def _is_unnoticed_hole(event: runs.Event) -> bool:
+    details = event.details
+    return event.event == HOLE_EVENT and details["code"] is not None and not details["is_noticed"]
+
+
 def lasting(error: WellheadError, contacts: Sequence[egress_audit.Contact]) -> WellheadError:
     """Return what lies behind a source that "is not available": a denial that trying again would only meet again.
 
-    Where one connection was let through, or one denial may pass by itself, the connector knows best.
+    Where one connection was let through, or one denial may pass by itself, the connector knows best. An error that is
+    not the connector's, such as an Engine that does not answer, says itself what it is.
     """
     if not isinstance(error, TransientError) or isinstance(error, ThrottledError) or not contacts:
+        return error
+    # Where there are contacts the session was imported; before the start it would cost too much.
+    from wellhead.session.failures import TRANSIENT
+
+    if error.code != TRANSIENT:
         return error
     if any(contact.verdict == "allow" or contact.reason in PASSING for contact in contacts):
         return error

@@ -29,7 +29,7 @@ from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.host import Host, Run
 from wellhead.lifecycle.plan import Plan
-from wellhead.lifecycle.record import DENIED_EGRESS, error_of
+from wellhead.lifecycle.record import DENIED_EGRESS, error_of, refused_by_policy
 from wellhead.lifecycle.report import ErrorReport, error_document
 from wellhead.lifecycle.scratch import scratch
 from wellhead.lifecycle.stop import Reason, Stop
@@ -71,7 +71,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One release, the run it read in, and how often its fence denied it something; no run where it came to none."""
+    """One release, the run it read in, and how often the policy denied it something; no run where it came to none."""
 
     version: str
     digest: Digest
@@ -408,13 +408,13 @@ def _half(
 
 
 def _denied(host: Host, run_id: RunId) -> int:
-    """Return how often the fence denied something to a half.
+    """Return how often the policy denied something to a half.
 
     Raises:
         RefusedError: that ends a true run here, too.
     """
     with host.database.read() as tx:
-        denied = sum(contact.verdict == "deny" for contact in egress_audit.of_run(tx, run_id))
+        denied = refused_by_policy(egress_audit.of_run(tx, run_id))
     if denied and host.settings.egress.on_denied == "fail":
         raise RefusedError(
             f"the fence denied {counted(denied, 'connection')} to hosts outside the policy",

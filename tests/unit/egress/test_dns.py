@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellhead.egress import dns
+from wellhead.egress import dns, names
 from wellhead.egress.audit import Audit
 from wellhead.egress.names import Answering, Names
 from wellhead.egress.policy import Policy, Rule
@@ -99,8 +102,8 @@ def test_a_dot_inside_a_label_never_makes_a_listed_name() -> None:
 def answering() -> tuple[Answering, list[bytes]]:
     lines: list[bytes] = []
     policy = Policy(rules=(Rule("api.good.test", 443), Rule("waits.good.test", 443, approved=False)))
-    names = Names(policy, IPv4Network("198.18.7.128/25"))
-    return Answering(names, Audit(1 << 20, lines.append), lambda: None), lines
+    served = Names(policy, IPv4Network("198.18.7.128/25"))
+    return Answering(served, Audit(1 << 20, lines.append), lambda: None), lines
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,110 @@ def test_only_open_names_are_answered(asked: str, kind: int, code: int, count: i
 
 def test_a_response_is_never_answered() -> None:
     assert answering()[0].answer(reply()) is None
+
+
+def broken(_: bytes) -> None:
+    raise BrokenPipeError
+
+
+def unrecorded() -> tuple[Answering, list[bool]]:
+    """A server whose record can no longer be written."""
+    closed: list[bool] = []
+    served = Names(Policy(rules=(Rule("api.good.test", 443),)), IPv4Network("198.18.7.128/25"))
+    return Answering(served, Audit(1 << 20, broken), lambda: closed.append(True)), closed
+
+
+EVIL = dns.write_query(9, "evil.test", dns.A)
+
+
+def test_a_name_whose_line_cannot_be_written_closes_the_gateway() -> None:
+    server, closed = unrecorded()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as own:
+        own.bind(("127.0.0.1", 0))
+        own.sendto(EVIL, own.getsockname())
+        server.receive(own)
+    assert closed == [True]
+
+
+class Writer:
+    """A TCP client that has an end, and reads nothing."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.is_aborted = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    async def drain(self) -> None:
+        await asyncio.Event().wait()
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_name_asked_for_over_tcp_closes_the_gateway_too() -> None:
+    server, closed = unrecorded()
+    writer = serve_one(server, EVIL)
+    assert (closed, writer.is_aborted) == ([True], True)
+
+
+def serve_one(server: Answering, packet: bytes) -> Writer:
+    """Serve a client that sends one query and never reads."""
+    writer: Any = Writer()
+
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(len(packet).to_bytes(2, "big") + packet)
+        reader.feed_eof()
+        await asyncio.wait_for(server.serve(reader, writer), 10)
+
+    asyncio.run(main())
+    assert isinstance(writer, Writer)
+    return writer
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes no answer is waited for, but not for seconds."""
+    monkeypatch.setattr(names, "IDLE_S", 0.05)
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_client_that_takes_no_answer_is_ended() -> None:
+    assert serve_one(answering()[0], QUERY).is_aborted
+
+
+def test_more_clients_than_a_resolver_needs_are_not_answered() -> None:
+    packet = len(QUERY).to_bytes(2, "big") + QUERY
+
+    async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(packet)
+        try:
+            return reader, writer, await reader.read(2)
+        except ConnectionError:
+            return reader, writer, b""
+
+    async def main() -> tuple[list[bytes], bytes, bytes]:
+        server = await asyncio.start_server(answering()[0].serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        held = [await ask(port) for _ in range(names.MAX_TCP_CLIENTS)]
+        beyond = await ask(port)
+        # One that leaves makes room.
+        held[0][1].close()
+        await held[0][1].wait_closed()
+        while not (again := await ask(port))[2]:
+            again[1].close()
+        for _, writer, _ in (*held, beyond, again):
+            writer.close()
+        server.close()
+        return [said for _, _, said in held], beyond[2], again[2]
+
+    held, beyond, again = asyncio.run(asyncio.wait_for(main(), 20))
+    assert all(len(said) == 2 for said in held)
+    assert (beyond, len(again)) == (b"", 2)
 
 
 @given(packet=st.binary(max_size=300))

@@ -59,6 +59,51 @@ class TestAudit:
         assert [json.loads(line)["host"] for line in lines] == ["a.test"]
         assert record.is_full
 
+    def test_what_has_room_reserved_is_recorded_when_all_else_is_full(self) -> None:
+        lines: list[bytes] = []
+        record = Audit(audit.MAX_LINE_BYTES + 100, lines.append)
+        record.reserve()
+        with pytest.raises(AuditFullError):
+            record.denied_name("evil.test", "unlisted_host")
+        with pytest.raises(AuditFullError):
+            record.reserve()
+        record.connection(host="a.test")
+        with pytest.raises(AuditFullError):
+            record.connection(host="b.test")
+        assert [json.loads(line)["host"] for line in lines] == ["a.test"]
+
+    def test_a_connection_takes_no_more_of_the_bound_than_its_line(self) -> None:
+        lines: list[bytes] = []
+        record = Audit(2 * audit.MAX_LINE_BYTES, lines.append)
+        for _ in range(8):
+            record.reserve()
+            record.connection(host="a.test")
+        assert len(lines) == 8
+
+    def test_the_longest_line_of_a_connection_fits_what_is_reserved(self) -> None:
+        lines: list[bytes] = []
+        Audit(1 << 20, lines.append).connection(
+            host="a" * 253,
+            port=65535,
+            address="ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%interface-name",
+            verdict="allow",
+            reason="too_many_connections",
+            bytes_out=1 << 64,
+            bytes_in=1 << 64,
+            duration_ms=round(1e12 / 7, 3),
+        )
+        assert len(lines[0]) < audit.MAX_LINE_BYTES
+
+    def test_a_line_that_cannot_be_written_is_as_one_that_does_not_fit(self) -> None:
+        def broken(_: bytes) -> None:
+            raise BrokenPipeError
+
+        record = Audit(1 << 20, broken)
+        with pytest.raises(AuditFullError):
+            record.denied_name("evil.test", "unlisted_host")
+        with pytest.raises(AuditFullError):
+            record.reserve()
+
     def test_a_denied_name_is_written_once(self) -> None:
         lines: list[bytes] = []
         record = Audit(1 << 20, lines.append)
@@ -279,6 +324,97 @@ class TestSplice:
 
         with client, inner, server, outer:
             assert run(main()) == (3, 0, "gateway_closed")
+
+
+class TestGateway:
+    """One connection after the other, as it is taken."""
+
+    def test_what_an_open_connection_carried_is_recorded_however_many_are_denied_meanwhile(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines: list[bytes] = []
+        closed: list[bool] = []
+        rules = (Rule("a.test", 5432, private=True),)
+        grants = (Grant(IPv4Network("10.9.9.9/32"), (5432,)),)
+        policy = Policy(rules, {"a.test": IPv4Address("10.9.9.9")}, grants)
+        names = Names(policy, POOL)
+        served = gateway.Gateway(
+            policy,
+            names,
+            Resolver(IPv4Address("127.0.0.1"), dict(policy.hosts)),
+            Audit(5000, lines.append),
+            lambda: closed.append(True),
+        )
+        place = names.look_up("a.test")[0]
+        client, inner = pair()
+        server, outer = pair()
+
+        async def connect(addresses: list[IPv4Address], port: int) -> tuple[socket.socket, IPv4Address]:
+            return outer, addresses[0]
+
+        monkeypatch.setattr(served, "_connect", connect)
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            allowed = asyncio.ensure_future(served.handle(inner, place, 5432))
+            await loop.run_in_executor(None, client.sendall, b"x" * 1000)
+            await loop.run_in_executor(None, server.recv, 1, socket.MSG_PEEK)
+            for _ in range(40):
+                near, far = pair()
+                with near:
+                    await served.handle(far, place, 5433)
+            allowed.cancel()
+            await allowed
+
+        with client, server, outer:
+            run(main())
+        told = [json.loads(line) for line in lines]
+        assert [(line["verdict"], line["bytes_out"]) for line in told if line["verdict"] == "allow"] == [
+            ("allow", 1000)
+        ]
+        assert 0 < len(told) < 40
+        assert sum(map(len, lines)) <= 5000
+        assert closed
+
+    def test_a_connection_that_cannot_be_recorded_is_reset_and_the_gateway_closes(self) -> None:
+        closed: list[bool] = []
+        policy = Policy((Rule("a.test", 443),))
+        names = Names(policy, POOL)
+        served = gateway.Gateway(
+            policy, names, Resolver(IPv4Address("127.0.0.1"), {}), Audit(10, print), lambda: closed.append(True)
+        )
+        near, far = pair()
+        with near:
+            run(served.handle(far, names.look_up("a.test")[0], 443))
+            with pytest.raises(ConnectionResetError):
+                near.recv(1)
+        assert closed == [True]
+
+    @pytest.mark.parametrize(
+        ("said", "is_reset", "reason"),
+        [
+            (b"", False, "client_left"),
+            (b"", True, "client_left"),
+            (b"\x16\3\1", False, "client_left"),
+            (b"GET /", False, "not_tls"),
+        ],
+    )
+    def test_a_client_that_leaves_before_its_hello_is_told_from_one_that_speaks_no_tls(
+        self, said: bytes, is_reset: bool, reason: str
+    ) -> None:
+        near, far = pair()
+        near.sendall(said)
+        if is_reset:
+            splice.reset(near)
+        near.close()
+        with far, pytest.raises(gateway.DeniedError, match=reason):
+            run(gateway.read_hello(far, "a.test"))
+
+    def test_a_client_that_says_nothing_speaks_no_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gateway, "HELLO_S", 0.01)
+        near, far = pair()
+        with near, far, pytest.raises(gateway.DeniedError, match="not_tls"):
+            run(gateway.read_hello(far, "a.test"))
 
 
 def test_a_gateway_that_fails_while_it_takes_a_connection_closes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, cast
@@ -17,19 +20,22 @@ from wellhead.errors import ConfigurationError, TransientError
 from wellhead.manifest.egress import EgressEntry
 
 SETTINGS = FenceSettings(slots=IPv4Network("198.18.0.0/22"), outbound_subnet=IPv4Network("172.31.255.0/24"))
+routes_of = network._routes  # before a test puts other routes in their place
 ICC = {"com.docker.network.bridge.enable_icc": "false"}
 
 
 class Tape:
     """An Engine that has these networks, and writes down which ones are asked for."""
 
-    def __init__(self, *networks: Network, conflicts: int = 0) -> None:
+    def __init__(self, *networks: Network, conflicts: int = 0, listed_after: int = 0) -> None:
         self.created: list[NetworkSpec] = []
         self._networks = list(networks)
         self._conflicts = conflicts
+        self._unlisted = listed_after
 
     def networks(self) -> list[Network]:
-        return self._networks
+        self._unlisted -= 1
+        return self._networks if self._unlisted < 0 else []
 
     def create_network(self, spec: NetworkSpec) -> str:
         if self._conflicts:
@@ -39,8 +45,8 @@ class Tape:
         return "made"
 
 
-def engine(*networks: Network, conflicts: int = 0) -> tuple[Engine, Tape]:
-    tape = Tape(*networks, conflicts=conflicts)
+def engine(*networks: Network, conflicts: int = 0, listed_after: int = 0) -> tuple[Engine, Tape]:
+    tape = Tape(*networks, conflicts=conflicts, listed_after=listed_after)
     return cast(Engine, tape), tape
 
 
@@ -51,9 +57,18 @@ def bridge(name: str, subnet: str, options: dict[str, str] | None = None, intern
 @pytest.fixture(autouse=True)
 def no_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose only routes are those of the Engine's networks."""
-    monkeypatch.setattr(
-        network, "_used", lambda engine: [subnet for found in engine.networks() for subnet in found.subnets]
-    )
+    monkeypatch.setattr(network, "_routes", list)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BETWEEN_S", 0)
+
+
+@pytest.fixture
+def routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with a route to the outbound subnet."""
+    monkeypatch.setattr(network, "_routes", lambda: [SETTINGS.outbound_subnet])
 
 
 def test_a_free_slot_is_taken_without_an_address_of_the_hosts() -> None:
@@ -114,6 +129,47 @@ def test_an_outbound_network_that_is_not_ours_is_refused(found: Network) -> None
     with pytest.raises(ConfigurationError) as caught:
         network.ensure_outbound(engine(found)[0], SETTINGS)
     assert caught.value.code is network.OUTBOUND_TAKEN
+
+
+@pytest.mark.usefixtures("routed")
+def test_an_outbound_bridge_that_another_run_is_making_is_waited_for() -> None:
+    ours = bridge("wellhead-out", "172.31.255.0/24", ICC)
+    connected, tape = engine(ours, listed_after=network.TRIES - 1)
+    assert network.ensure_outbound(connected, SETTINGS) == "wellhead-out"
+    assert tape.created == []
+
+
+def test_an_outbound_bridge_that_another_run_made_first_is_used() -> None:
+    ours = bridge("wellhead-out", "172.31.255.0/24", ICC)
+    connected, tape = engine(ours, conflicts=network.TRIES, listed_after=network.TRIES - 1)
+    assert network.ensure_outbound(connected, SETTINGS) == "wellhead-out"
+    assert tape.created == []
+
+
+@pytest.mark.usefixtures("routed")
+def test_a_route_of_the_hosts_own_to_the_outbound_subnet_is_told() -> None:
+    connected, tape = engine()
+    with pytest.raises(ConfigurationError, match=r"overlaps 172\.31\.255\.0/24") as caught:
+        network.ensure_outbound(connected, SETTINGS)
+    assert caught.value.code is network.OUTBOUND_TAKEN
+    assert tape.created == []
+
+
+ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0100A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
+tun0\t00000000\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+tun0\t00000080\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+tun0\t0000000A\t0100080A\t0003\t0\t0\t0\t000000FF\t0\t0\t0
+eth0\t0000A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
+eth0\t0900CB0A\t0100A8C0\t0007\t0\t0\t0\tFFFFFFFF\t0\t0\t0
+"""
+
+
+def test_a_vpn_that_takes_all_traffic_leaves_networks_free(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    taken = [IPv4Network("10.0.0.0/8"), IPv4Network("192.168.0.0/24"), IPv4Network("10.203.0.9/32")]
+    assert routes_of(tmp_path / "route") == taken
 
 
 def test_more_hosts_than_a_gateway_serves_are_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -181,3 +237,78 @@ def test_the_gateways_image_holds_the_hosts_own_files() -> None:
         files["opt/wellhead/wellhead/egress/gateway.py"] == Path(network.__file__).with_name("gateway.py").read_bytes()
     )
     assert files["opt/wellhead/wellhead/__init__.py"] == b""
+
+
+class Gateway:
+    """A container that writes these lines, the last ones once it is told to stop."""
+
+    name = "gateway"
+
+    def __init__(self, *lines: dict[str, Any], at_end: tuple[dict[str, Any], ...] = ()) -> None:
+        self._lines = lines
+        self._at_end = at_end
+        self.told = threading.Event()
+
+    def follow(self) -> Iterator[bytes]:
+        for line in self._lines:
+            yield json.dumps(line).encode()
+        self.told.wait(10)
+        for line in self._at_end:
+            yield json.dumps(line).encode()
+
+    def stop(self, grace_s: float) -> None:
+        self.told.set()
+
+
+class Away(Gateway):
+    """Whose Engine does not answer when it is told to stop."""
+
+    def stop(self, grace_s: float) -> None:
+        super().stop(grace_s)
+        raise TransientError("the Engine does not answer", code=network.NO_SLOT)
+
+
+READY = {"kind": "ready"}
+DENIED = {"kind": "name", "at": 1.0, "host": "evil.test", "verdict": "deny", "reason": "unlisted_host"}
+STOPPED = {"kind": "end", "reason": "stopped", "unrecorded_names": 3}
+
+
+def followed(gateway: Gateway) -> network._Follower:
+    follower = network._Follower(cast(Any, gateway))
+    with follower:
+        follower.await_ready()
+    return follower
+
+
+def test_a_gateway_that_says_its_last_line_leaves_no_question() -> None:
+    follower = followed(Gateway(READY, at_end=(DENIED, STOPPED)))
+    assert (follower.problem, follower.last) == (None, STOPPED)
+    assert [record.host for record in follower.records] == ["evil.test"]
+
+
+@pytest.mark.parametrize(
+    ("at_end", "code"),
+    [((), network.GATEWAY_ENDED), (({"kind": "end", "reason": "audit_full"},), network.AUDIT_FULL)],
+    ids=["killed", "full"],
+)
+def test_a_record_that_breaks_off_while_the_gateway_is_stopped_is_told(
+    at_end: tuple[dict[str, Any], ...], code: object
+) -> None:
+    follower = followed(Gateway(READY, at_end=at_end))
+    assert follower.problem is not None
+    assert follower.problem.code == code
+
+
+def test_what_a_gateway_wrote_is_read_to_its_end_though_the_engine_is_away() -> None:
+    follower = network._Follower(cast(Any, Away(READY, at_end=(DENIED, STOPPED))))
+    with pytest.raises(TransientError, match="does not answer"), follower:
+        follower.await_ready()
+    assert (follower.problem, follower.last) == (None, STOPPED)
+
+
+def test_a_record_that_breaks_off_is_told_though_the_engine_is_away() -> None:
+    follower = network._Follower(cast(Any, Away(READY)))
+    with pytest.raises(TransientError, match="does not answer"), follower:
+        follower.await_ready()
+    assert follower.problem is not None
+    assert follower.problem.code == network.GATEWAY_ENDED

@@ -72,6 +72,44 @@ def test_two_names_in_one_hello_are_refused() -> None:
         tls.server_name(bytes(doubled))
 
 
+def made(extensions: bytes, behind: bytes = b"") -> bytes:
+    """The shortest hello with these extensions, and what stands behind them."""
+    body = bytes(2 + 32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + sized(2, extensions) + behind
+    return b"\x16\3\1" + sized(2, b"\1" + sized(3, body))
+
+
+def sized(size: int, data: bytes) -> bytes:
+    return len(data).to_bytes(size, "big") + data
+
+
+def sni(name: bytes, behind: bytes = b"") -> bytes:
+    return b"\0\0" + sized(2, sized(2, b"\0" + sized(2, name)) + behind)
+
+
+OTHER = b"\0\x17\0\0"
+
+
+def test_the_name_is_found_wherever_it_stands() -> None:
+    assert tls.server_name(made(OTHER + sni(b"api.good.test") + OTHER)) == "api.good.test"
+    assert tls.server_name(made(OTHER)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (made(sni(b"api.good.test") + OTHER + sni(b"evil.test")), "more than one"),
+        (made(sni(b"api.good.test") + sni(b"api.good.test")), "more than one"),
+        (made(sni(b"api.good.test", b"\0\0\1x")), "behind the server name"),
+        (made(sni(b"api.good.test"), b"\0\0"), "behind the extensions"),
+        (made(sni(b"api.good.test") + OTHER[:3]), "ends early"),
+    ],
+    ids=["other name", "same name", "behind the name", "behind all", "cut"],
+)
+def test_a_hello_that_two_readers_could_read_differently_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(tls.NotTlsError, match=why):
+        tls.server_name(data)
+
+
 @pytest.mark.parametrize(
     "data",
     [

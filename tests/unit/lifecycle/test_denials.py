@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,12 +17,20 @@ import wellhead_sdk as sdk
 from tests.unit.lifecycle.conftest import World
 from wellhead import app as services
 from wellhead.cli import connection
-from wellhead.egress.network import AuditRecord
+from wellhead.egress.network import AUDIT_FULL, GATEWAY_ENDED, AuditRecord
 from wellhead.egress.policy import Policy, Rule
-from wellhead.errors import Code, ThrottledError, TransientError, WellheadError
-from wellhead.lifecycle.record import MAX_DENIALS, NOTHING_REACHED, _with_denials, lasting
-from wellhead.lifecycle.report import ErrorReport
+from wellhead.errors import Code, ConfigurationError, ThrottledError, TransientError, WellheadError
+from wellhead.ids import ConnectorId, RunId
+from wellhead.lifecycle import run as lifecycle
+from wellhead.lifecycle.fence import fenced
+from wellhead.lifecycle.host import Run
+from wellhead.lifecycle.record import DENIED_EGRESS, HOLE_EVENT, MAX_DENIALS, NOTHING_REACHED, _with_denials, lasting
+from wellhead.lifecycle.report import ErrorReport, Report, Status
+from wellhead.lifecycle.stop import Stop
+from wellhead.registry import egress_audit, runs
 from wellhead.registry.egress_audit import Contact
+from wellhead.session import failures
+from wellhead.telemetry.redact import Redactor
 from wellhead_generator.connector import Generator
 
 ERROR = ErrorReport("WH-SES-040", "TRANSIENT", "server closed the connection", "see that the server runs", None)
@@ -44,7 +53,8 @@ def test_an_error_without_a_denial_stays_as_it_is() -> None:
     assert _with_denials(ERROR, [_contact("api.test", "allow", "listed")]) is ERROR
 
 
-TRANSIENT = TransientError("could not connect", code=Code("WH-TST-001", "A test's own."))
+TRANSIENT = TransientError("could not connect", code=failures.TRANSIENT)
+OURS = TransientError("the Engine does not answer", code=Code("WH-TST-001", "A test's own."))
 THROTTLED = ThrottledError("later", code=Code("WH-TST-001", "A test's own."))
 
 
@@ -64,6 +74,10 @@ def test_denials_that_stay_are_nothing_to_try_again(reasons: list[str], exit_cod
     [
         (TRANSIENT, []),
         (TRANSIENT, [("deny", "resolver_failed")]),
+        (TRANSIENT, [("deny", "gateway_closed")]),
+        (TRANSIENT, [("deny", "client_left")]),
+        (OURS, [("deny", "private")]),
+        (OURS, [("deny", "no_address")]),
         (TRANSIENT, [("deny", "no_address"), ("allow", "listed")]),
         (THROTTLED, [("deny", "no_address")]),
     ],
@@ -83,6 +97,8 @@ class Fencer:
     """A fence that denied one connection."""
 
     attachment = None
+    unrecorded_names = 0
+    reason = "private"
 
     @contextmanager
     def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Any]:
@@ -93,7 +109,7 @@ class Fencer:
 
     def close(self) -> list[AuditRecord]:
         at = datetime(2026, 1, 2, tzinfo=UTC)
-        return [AuditRecord(at, "connect", "db.test", 5432, "10.0.0.7", False, "private", 0, 0, 1.0)]
+        return [AuditRecord(at, "connect", "db.test", 5432, "10.0.0.7", False, self.reason, 0, 0, 1.0)]
 
 
 class Away(Generator):
@@ -174,3 +190,151 @@ def test_a_check_that_finds_all_well_has_no_error(denied: World) -> None:
     document = json.loads(_checked(denied, "--json").stdout)
     assert document["error"] is None
     assert document["release"] == {"id": "dev/generator", "version": "1.0.0"}
+
+
+@pytest.mark.parametrize("reason", ["private", "unlisted_port", "sni_mismatch", "not_tls", "too_many_names"])
+def test_what_the_policy_denied_ends_a_run_where_the_operator_wants_it(denied: World, reason: str) -> None:
+    denied.configure(egress={"on_denied": "fail"})
+    denied.fencer.reason = reason
+    report = denied.run(denied.connect(config={"rows": 1}))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (76, DENIED_EGRESS.name)
+
+
+@pytest.mark.parametrize(
+    "reason", ["resolver_failed", "too_many_connections", "gateway_closed", "client_left", "no_address"]
+)
+def test_a_mishap_is_no_denial_of_the_policy(denied: World, reason: str) -> None:
+    denied.configure(egress={"on_denied": "fail"})
+    denied.fencer.reason = reason
+    report = denied.run(denied.connect(config={"rows": 1}))
+    assert (report.exit_code, report.egress["denied"]) == (0, 1)
+
+
+ENDED = TransientError("the egress gateway ended during the run", code=GATEWAY_ENDED)
+
+
+@dataclass
+class Falling:
+    """A fence whose gateway ends by itself in the first attempts."""
+
+    falls: int = 1
+    error: WellheadError = ENDED
+    unrecorded_names: int = 0
+    stood: int = 0
+    attachment: None = None
+
+    @contextmanager
+    def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Any]:
+        self.stood += 1
+        yield self
+
+    def problem(self) -> WellheadError | None:
+        return self.error if self.stood <= self.falls else None
+
+    def close(self) -> list[AuditRecord]:
+        return []
+
+
+@pytest.fixture
+def falling(world: World) -> World:
+    """A connection whose gateway ends in the first attempt."""
+    world.policy = Policy((Rule("db.test", 5432),))
+    world.fencer = Falling()
+    return world
+
+
+def _holes(world: World, report: Report) -> list[Mapping[str, Any]]:
+    with world.database.read() as tx:
+        return [event.details for event in runs.events(tx, RunId(report.run_id)) if event.event == HOLE_EVENT]
+
+
+@pytest.mark.parametrize("falls", [1, 9])
+def test_a_run_whose_connector_did_not_notice_that_its_gateway_ended_has_not_succeeded(
+    falling: World, falls: int
+) -> None:
+    falling.fencer.falls = falls
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert report.error is not None
+    assert (report.status, report.exit_code, report.error.code) == (Status.FAILED, 75, GATEWAY_ENDED.name)
+    assert _holes(falling, report)[0] == {"code": GATEWAY_ENDED.name, "is_noticed": False, "unrecorded_names": 0}
+    # What is committed stays.
+    assert falling.ids() == [0, 1, 2]
+    assert falling.run(falling.connect(config={"rows": 3})).exit_code == (0 if falls == 1 else 75)
+
+
+def test_a_run_whose_record_was_full_is_not_tried_again(falling: World) -> None:
+    falling.fencer.error = ConfigurationError("the record is full", code=AUDIT_FULL)
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code, falling.fencer.stood) == (78, AUDIT_FULL.name, 1)
+
+
+def test_a_probe_whose_gateway_ended_says_so(falling: World) -> None:
+    opened = lifecycle.probe(falling.host(), falling.connect(config={"rows": 1}), Stop(), lifecycle.Watch())
+    with pytest.raises(TransientError) as caught, opened:
+        pass
+    assert caught.value.code == GATEWAY_ENDED
+
+
+def test_a_run_that_recovered_in_its_next_attempt_has_succeeded_and_says_what_is_missing(falling: World) -> None:
+    class Once(Generator):
+        def authenticate(self, config: Any, secrets: Mapping[str, str]) -> Any:
+            if falling.fencer.stood == 1:
+                raise sdk.Transient("the server closed the connection")
+            return super().authenticate(config, secrets)
+
+    falling.connector = Once
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert (report.exit_code, report.attempts, falling.ids()) == (0, 2, [0, 1, 2])
+    assert _holes(falling, report) == [{"code": GATEWAY_ENDED.name, "is_noticed": True, "unrecorded_names": 0}]
+
+
+def test_names_that_were_only_counted_are_told(falling: World) -> None:
+    falling.fencer = Falling(falls=0, unrecorded_names=144)
+    report = falling.run(falling.connect(config={"rows": 1}))
+    assert report.exit_code == 0
+    assert _holes(falling, report) == [{"code": None, "is_noticed": False, "unrecorded_names": 144}]
+
+
+class Hung(Fencer):
+    """Whose gateway the Engine does not end."""
+
+    def close(self) -> list[AuditRecord]:
+        raise TransientError("the Engine does not answer", code=Code("WH-TST-001", "A test's own."))
+
+    def audit(self) -> list[AuditRecord]:
+        return super().close()
+
+
+@pytest.mark.parametrize("connector", [Generator, Away])
+def test_what_was_seen_is_stored_though_the_engine_is_away(denied: World, connector: type[Generator]) -> None:
+    denied.fencer = Hung()
+    denied.connector = connector
+    report = denied.run(denied.connect(config={"rows": 1}))
+    with denied.database.read() as tx:
+        hosts = {contact.host for contact in egress_audit.of_run(tx, RunId(report.run_id))}
+    assert report.exit_code != 0
+    assert hosts == {"db.test"}
+
+
+def test_what_stands_for_a_star_is_stored_without_secrets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, redactor = world.connect(config={"rows": 1}), Redactor()
+    redactor.add("tops3cret")
+    claim = SimpleNamespace(run_id=RunId("0-run"), host_id="host-1", epoch=1, connection=file.key)
+    here = SimpleNamespace(host=world.host(), claim=claim, redactor=redactor)
+    hosts = ["tops3cret.good.test", "api-tops3cret.good.test"]
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    monkeypatch.setattr(
+        Fencer, "close", lambda _: [AuditRecord(at, "connect", host, 443, None, True, "closed") for host in hosts]
+    )
+    world.fencer = Fencer()
+    with world.database.transaction() as tx:
+        runs.start(tx, runs.Start(claim.run_id, file.key, "run", "host-1", ConnectorId("dev/generator"), 1))
+    # The second name is the policy's own word, whatever it looks like.
+    policy = Policy((Rule("*.good.test", 443), Rule("API-tops3cret.good.test", 443)))
+    with fenced(cast("Run", here), policy):
+        pass
+    with world.database.read() as tx:
+        stored = [contact.host for contact in egress_audit.of_run(tx, claim.run_id)]
+    assert stored == ["***.good.test", "api-tops3cret.good.test"]

@@ -460,6 +460,7 @@ class Fencer:
 
     attachment: None = None
     fences: int = 0
+    unrecorded_names: int = 0
 
     @contextmanager
     def fence(self, labels: object, policy: object, meanwhile: Callable[[], None]) -> Iterator[Fencer]:
@@ -499,6 +500,14 @@ def test_what_ends_a_run_for_its_egress_ends_a_shadow(leaving: Pair) -> None:
     assert caught.value.code == DENIED_EGRESS
     assert "dev/generator 1.1.0 was reading" in caught.value.details
     assert leaving.is_clean()
+
+
+def test_a_mishap_of_one_half_s_gateway_is_no_difference(leaving: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Fencer.close
+    monkeypatch.setattr(Fencer, "close", lambda self: [replace(each, reason="resolver_failed") for each in close(self)])
+    leaving.world.configure(egress={"on_denied": "fail"})
+    done = leaving.shadow(leaving.world.connect(config={"rows": 3}))
+    assert (done.differences, done.candidate.denied, done.exit_code) == ((), 0, 0)
 
 
 def test_a_version_has_to_be_one(pair: Pair) -> None:
