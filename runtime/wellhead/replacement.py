@@ -49,10 +49,19 @@ def exclusive(file: Path, unwritable: Code) -> Iterator[None]:
     except OSError as exc:
         raise _refused(file, unwritable, exc) from exc
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        _lock(folder)
         yield
     finally:
         os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    except OSError as exc:
+        # NFS has no lock of a folder. Of two changes at once one can be lost there; to refuse both would be worse.
+        if exc.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
 
 
 def write(file: Path, content: bytes, unwritable: Code) -> None:

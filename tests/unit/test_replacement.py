@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -125,3 +127,15 @@ def test_a_file_whose_folder_is_gone_is_told_to_be_unwritable(
     with pytest.raises(ConfigurationError) as caught:
         written(link)
     assert caught.value.code.name == code
+
+
+def test_where_folders_cannot_be_locked_files_are_changed_all_the_same(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with replacement.exclusive(shared, CODE):
+        replacement.write(shared, b"after", CODE)
+    assert shared.read_bytes() == b"after"

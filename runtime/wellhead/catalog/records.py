@@ -10,7 +10,8 @@ from the trusted key down. Rollouts to a share of the connections are an operato
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from semver import Version
 
-from wellhead import documents
+from wellhead import documents, replacement
 from wellhead.catalog import pinned
 from wellhead.catalog.pinned import Fact, PinnedRelease, Section
 from wellhead.catalog.verify import VerifiedRelease
@@ -130,12 +131,13 @@ def add(folder: Path, record: Record) -> bool:
         ConfigurationError: the one that is there is no valid one, or the file cannot be written (WH-CAT-113).
     """
     file = path(folder, record.connector, record.version)
-    if file.exists():
-        known = _read(folder, file)
-        for fact, told in pinned.parted({"record": known.record, "release": record}).items():
-            raise _other(known, fact, told)
-        return False
-    pinned.write(file, render(record))
+    with _changing(file):
+        if file.exists():
+            known = _read(folder, file)
+            for fact, told in pinned.parted({"record": known.record, "release": record}).items():
+                raise _other(known, fact, told)
+            return False
+        pinned.write(file, render(record))
     return True
 
 
@@ -154,11 +156,17 @@ def offer(folder: Path, connector: str, channel: str, version: str) -> bool:
         ConfigurationError: the file is no valid one (WH-DOC-…), or cannot be written (WH-CAT-113).
     """
     file = folder / CHANNELS
-    text = file.read_text("utf-8") if file.exists() else _CHANNELS_HEADER
-    known = documents.validate(Channels, documents.parse(text.encode(), str(file)))
-    listed = known.channels.get(connector, {}).get(channel, ())
-    if version in listed:
-        return False
+    with _changing(file):
+        text = file.read_text("utf-8") if file.exists() else _CHANNELS_HEADER
+        known = documents.validate(Channels, documents.parse(text.encode(), str(file)))
+        listed = known.channels.get(connector, {}).get(channel, ())
+        if version in listed:
+            return False
+        pinned.write(file, _offering(text, connector, channel, version, listed))
+    return True
+
+
+def _offering(text: str, connector: str, channel: str, version: str, listed: Sequence[str]) -> bytes:
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 4096
     tree = yaml.load(text)
@@ -171,8 +179,7 @@ def offer(folder: Path, connector: str, channel: str, version: str) -> bool:
     named[channel].insert(lower[-1] + 1 if lower else 0, version)
     out = io.StringIO()
     yaml.dump(tree, out)
-    pinned.write(file, out.getvalue().encode())
-    return True
+    return out.getvalue().encode()
 
 
 def read(folder: Path) -> Folder:
@@ -195,6 +202,16 @@ def read(folder: Path) -> Folder:
         return Folder(found, Channels(format=1), None)
     document = documents.read(file)
     return Folder(found, documents.validate(Channels, document), document)
+
+
+@contextmanager
+def _changing(file: Path) -> Iterator[None]:
+    """Make the folder of a file, and let one process at a time change the file (WH-CAT-113)."""
+    # Where it cannot be made it cannot be locked either, and that is told with the file's name.
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with replacement.exclusive(file, pinned.UNWRITABLE):
+        yield
 
 
 def _read(folder: Path, file: Path) -> Filed:

@@ -416,11 +416,13 @@ def remove(connection: Connection, yes: Yes = False, config: Config = None) -> N
         file = connections.load(host.settings, connection, os.environ)
         if not output.ask(f"Remove {file.file}?", yes=yes):
             raise UsageError("nothing was removed", code=NOT_REMOVED, hint="confirm with --yes")
-        with host.database.transaction() as tx:
-            if rows.find(tx, file.key) is not None:
-                rows.remove(tx, file.key)
-            kept_configs.forget(tx, file.key)
-        file.file.unlink()
+        # Whoever enables or disables it at this moment would bring its file back.
+        with connections.changing(file.file):
+            with host.database.transaction() as tx:
+                if rows.find(tx, file.key) is not None:
+                    rows.remove(tx, file.key)
+                kept_configs.forget(tx, file.key)
+            file.file.unlink(missing_ok=True)
     output.console().print(f"removed {file.file}", markup=False)
 
 

@@ -16,7 +16,7 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
     from wellhead.lifecycle import standing
     from wellhead.lifecycle.configuration import configured
     from wellhead.lifecycle.resolution import choose
-    from wellhead.manifest.model import Manifest
+    from wellhead.manifest import load
     from wellhead.registry import definitions
 
     with services.opened(config) as app:
@@ -29,7 +29,8 @@ def explain(connection: Connection, config: Config = None, as_json: Json = False
                 release = definitions.get(tx, decision.request.connector, decision.chosen.version)
             warning = standing.told(release)
             try:
-                origin = configured(host, file, Manifest.model_validate(dict(release.manifest))).origin
+                manifest = load.of_release(release.connector_id, release.version, release.manifest)
+                origin = configured(host, file, manifest).origin
             except ConfigurationError as error:
                 # Why this release was chosen is asked all the more where the connection cannot run on it.
                 misfit = error

@@ -90,13 +90,13 @@ def _published(loaded: LoadedManifest, against: str, config: Path | None) -> Man
     from wellhead import app as services
     from wellhead.ids import ConnectorId
     from wellhead.lifecycle import publish
-    from wellhead.manifest.model import Manifest
+    from wellhead.manifest import load
     from wellhead.registry import definitions
 
     connector = ConnectorId(loaded.manifest.metadata.id)
     with services.opened(config) as host, host.database.read() as tx:
         if against != PREVIOUS:
-            return Manifest.model_validate(dict(definitions.get(tx, connector, against).manifest))
+            return load.of_release(connector, against, definitions.get(tx, connector, against).manifest)
         found = publish.previous(tx, loaded.manifest)
     if found is None:
         raise ConfigurationError(

@@ -25,7 +25,7 @@ from wellhead.images import layout, naming, store, transport
 from wellhead.images.layout import Swept
 from wellhead.lifecycle import lock, rollout
 from wellhead.lifecycle.host import Host
-from wellhead.manifest.model import Compatibility
+from wellhead.manifest import load
 from wellhead.registry import catalog_events, channels, checkpoints, connections, definitions, run_state, runs
 from wellhead.registry.database import Transaction
 from wellhead.registry.definitions import PlatformImage, Release
@@ -172,7 +172,7 @@ def _judge(
 
 
 def _known(row: Release) -> garbage.Known:
-    compatibility = Compatibility.model_validate(row.manifest.get("compatibility", {}))
+    compatibility = load.compatibility_of(row.connector_id, row.version, row.manifest)
     return garbage.Known(
         row.version,
         row.published_at,

@@ -24,7 +24,7 @@ from wellhead.images.oci import ImageDigests
 from wellhead.images.store import Store
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.resolution import choose_all
-from wellhead.manifest.model import Compatibility
+from wellhead.manifest import load
 from wellhead.registry import definitions
 from wellhead.registry.definitions import Release
 
@@ -121,7 +121,7 @@ def _registered(row: Release | None, stored: PinnedRelease | Absent) -> PinnedRe
 def of_row(row: Release, signers: tuple[str, ...]) -> PinnedRelease:
     """Return what the database says of a release; whose signatures count is not for the database to say."""
     images = {name: ImageDigests(image.manifest_digest, image.config_digest) for name, image in row.platforms.items()}
-    state = Compatibility.model_validate(row.manifest.get("compatibility", {})).state
+    state = load.compatibility_of(row.connector_id, row.version, row.manifest).state
     return pinned.pinned(row.index_digest, images, row.manifest_sha256, signers, state)
 
 

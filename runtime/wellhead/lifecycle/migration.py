@@ -17,7 +17,7 @@ from wellhead.ids import ConnectorId
 from wellhead.lifecycle import configuration
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.resolution import choose
-from wellhead.manifest import migrate
+from wellhead.manifest import load, migrate
 from wellhead.manifest.model import Manifest
 from wellhead.manifest.rewrite import rewrite
 from wellhead.registry import definitions
@@ -48,7 +48,7 @@ def wanted(host: Host, file: ConnectionFile) -> Manifest:
     connector = ConnectorId(file.connection.connector)
     chosen = choose(host, file, host.platform).require()
     with host.database.read() as tx:
-        return Manifest.model_validate(dict(definitions.get(tx, connector, chosen.version).manifest))
+        return load.of_release(connector, chosen.version, definitions.get(tx, connector, chosen.version).manifest)
 
 
 def rewriting(host: Host, file: ConnectionFile) -> Rewriting | None:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
+from pydantic import ValidationError
+
 from wellhead import __version__
 from wellhead.catalog import channels as offered
 from wellhead.catalog import resolve
@@ -24,6 +26,7 @@ from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle import governance, rollout
 from wellhead.lifecycle.configuration import configured
 from wellhead.lifecycle.host import Host
+from wellhead.manifest import load
 from wellhead.manifest.egress import render_egress
 from wellhead.manifest.model import Compatibility, Manifest, Runtime
 from wellhead.manifest.versions import Range
@@ -109,8 +112,13 @@ def _offers(history: list[channels.Pointer], now: datetime) -> dict[str, dict[st
 
 def _candidate(release: definitions.Release) -> resolve.Candidate:
     # Two sections of a manifest that was checked when it was published: reading all of it costs ten times as much.
-    runtime = Runtime.model_validate(release.manifest["runtime"])
-    compatibility = Compatibility.model_validate(release.manifest.get("compatibility", {}))
+    try:
+        runtime = Runtime.model_validate(release.manifest.get("runtime"))
+        reads = Compatibility.model_validate(release.manifest.get("compatibility", {})).state.reads
+        protocols, host_range = (runtime.protocol.min, runtime.protocol.max), runtime.host
+    except ValidationError:
+        # It was checked by a newer Wellhead, and is for those: this one does not know what it asks for.
+        protocols, host_range, reads = (min(PROTOCOL_VERSIONS), max(PROTOCOL_VERSIONS)), f">{__version__}", ()
     status, reason = release.status, release.status_reason or ""
     if release.collected_at is not None and status != "blocked":
         status, reason = "collected", "nothing referred to it; publish the same sources again, or import it"
@@ -120,9 +128,9 @@ def _candidate(release: definitions.Release) -> resolve.Candidate:
         status=cast("resolve.Status", status),
         status_reason=reason,
         platforms=frozenset(release.platforms),
-        protocols=(runtime.protocol.min, runtime.protocol.max),
-        host_range=runtime.host,
-        state_reads=frozenset(compatibility.state.reads),
+        protocols=protocols,
+        host_range=host_range,
+        state_reads=frozenset(reads),
     )
 
 
@@ -139,12 +147,15 @@ def _settled(
     decision: Decision,
     releases: Mapping[str, definitions.Release],
 ) -> Decision:
-    """Pass over what a connection cannot be moved to by itself, until what is chosen can stay chosen."""
+    """Pass over what a connection cannot begin with or be moved to by itself, until what is chosen can stay chosen."""
     while (chosen := decision.chosen) is not None and decision.rule == "channel":
-        if known is None or decision.request.current in (None, chosen.version):
+        if decision.request.current == chosen.version:
             return decision
         release = releases[chosen.version]
-        reason = objection(host, file, known, release) or _ungoverned(host, tx, file, release)
+        if known is None or decision.request.current is None:
+            reason = _unreadable(release)
+        else:
+            reason = objection(host, file, known, release) or _ungoverned(host, tx, file, release)
         if reason is None:
             return decision
         objections = {**decision.request.objections, chosen.version: reason}
@@ -154,7 +165,10 @@ def _settled(
 
 def objection(host: Host, file: ConnectionFile, known: TenantConnection, release: definitions.Release) -> str | None:
     """Say what keeps a connection from being moved to a release: a file that does not fit, or something to agree to."""
-    manifest = Manifest.model_validate(dict(release.manifest))
+    try:
+        manifest = _manifest(release)
+    except ConfigurationError as error:
+        return f"this host cannot run it: {error.message}"
     try:
         references_of(file, manifest)
         wanted = surface_of(host, file, manifest)
@@ -166,11 +180,24 @@ def objection(host: Host, file: ConnectionFile, known: TenantConnection, release
     return f"needs approval: {'; '.join(news)}" if news else None
 
 
+def _unreadable(release: definitions.Release) -> str | None:
+    """Say what keeps this host from running a release whoever asks for it: a newer Wellhead has published it."""
+    try:
+        _manifest(release)
+    except ConfigurationError as error:
+        return f"this host cannot run it: {error.message}"
+    return None
+
+
+def _manifest(release: definitions.Release) -> Manifest:
+    return load.of_release(release.connector_id, release.version, release.manifest)
+
+
 def _ungoverned(host: Host, tx: Transaction, file: ConnectionFile, release: definitions.Release) -> str | None:
     """Say which policy keeps a connection whose file fits from being moved to a release."""
     if not host.policies():
         return None
-    manifest = Manifest.model_validate(dict(release.manifest))
+    manifest = _manifest(release)
     config = configured(host, file, manifest).values
     return governance.objection(host, tx, file, release, manifest, config, render_egress(manifest, config))
 

@@ -9,7 +9,7 @@ written for it, as it was kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -27,7 +27,7 @@ from wellhead.lifecycle.claim import onboard
 from wellhead.lifecycle.configuration import configured
 from wellhead.lifecycle.host import Host
 from wellhead.lifecycle.resolution import choose, references_of
-from wellhead.manifest.model import Manifest
+from wellhead.manifest import load
 from wellhead.manifest.versions import Range
 from wellhead.registry import catalog_events, channels, checkpoints, connections, definitions, run_state
 from wellhead.registry.database import Transaction
@@ -178,6 +178,7 @@ class _Step:
 
     back: Back
     rule: resolve.Rule
+    state_reads: Collection[int]
     found: tuple[tuple[run_state.UnitState, checkpoints.Kept], ...]
 
 
@@ -224,12 +225,12 @@ def _step(host: Host, file: ConnectionFile, order: Order, ask: Callable[[Request
         Restored(unit.stream, kept.state_version, unit.rows_total - kept.rows_total) for unit, kept in found
     )
     back = Back(file.key, now.request.current, chosen.version, restored, config)
-    return _Step(back, decision.rule, found)
+    return _Step(back, decision.rule, chosen.state_reads, found)
 
 
 def _config(host: Host, file: ConnectionFile, release: definitions.Release) -> tuple[str, ...]:
     """Return what is to be told of the config a release would get; raises where there is none for it."""
-    manifest = Manifest.model_validate(dict(release.manifest))
+    manifest = load.of_release(release.connector_id, release.version, release.manifest)
     references_of(file, manifest)
     return configured(host, file, manifest).origin.told()
 
@@ -266,15 +267,21 @@ def _kept(tx: Transaction, unit: run_state.UnitState, chosen: Candidate, order: 
 
 def _restore(tx: Transaction, steps: Sequence[_Step]) -> None:
     for step in steps:
-        for unit, kept in step.found:
-            now = run_state.require(tx, unit.stream)
-            if now.commit_no != unit.commit_no:
-                raise TransientError(
-                    f"a run of {unit.stream} has committed meanwhile",
-                    code=MOVED,
-                    hint="disable the connection or wait for its run, and call it again",
-                )
+        key = step.back.connection
+        # Every commit begins with this lock: none comes between what is seen here and the end of the transaction.
+        connections.find(tx, key, lock=True)
+        if _commits(_unreadable(tx, key, step.state_reads)) != _commits(unit for unit, _ in step.found):
+            raise TransientError(
+                f"a run of {key} has committed meanwhile",
+                code=MOVED,
+                hint="disable the connection or wait for its run, and call it again",
+            )
+        for _, kept in step.found:
             state.replace(tx, kept.stream, state=kept.state, state_version=kept.state_version)
+
+
+def _commits(units: Iterable[run_state.UnitState]) -> dict[tuple[StreamKey, str], int]:
+    return {(unit.stream, unit.unit): unit.commit_no for unit in units}
 
 
 def _point_back(tx: Transaction, connector_id: ConnectorId, name: str, to: str, order: Order) -> None:

@@ -96,7 +96,9 @@ def acknowledge(tx: Transaction, number: int, who: str) -> None:
         sa.update(table).where(table.c.id == number).values(acknowledged_at=tx.time(), acknowledged_by=who)
     )
     if done.rowcount == 0:
-        raise ConfigurationError(f"there is no alert {number}", code=UNKNOWN_ALERT, hint="`wellhead alerts list --all` shows them")
+        raise ConfigurationError(
+            f"there is no alert {number}", code=UNKNOWN_ALERT, hint="`wellhead alerts list --all` shows them"
+        )
 
 
 def _alert(row: sa.Row[Any]) -> Alert:

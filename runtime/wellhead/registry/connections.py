@@ -313,13 +313,16 @@ def release_hold(tx: Transaction, connection: ConnectionKey) -> Hold:
     Raises:
         ConfigurationError: it is not onboarded (WH-REG-030) or not held (WH-REG-031).
     """
-    held = get(tx, connection).hold
-    if held is None:
+    # Locked, for what an operator sets meanwhile is not to be let go unseen.
+    known = find(tx, connection, lock=True)
+    if known is None:
+        raise _not_onboarded(connection)
+    if known.hold is None:
         raise ConfigurationError(
             f"{connection} is not held at any version", code=NOT_HELD, hint="`wellhead explain` shows how it resolves"
         )
     _update(tx, connection, {**_NO_HOLD, "updated_at": tx.time()})
-    return held
+    return known.hold
 
 
 def set_resolved(

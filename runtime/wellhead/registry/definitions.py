@@ -16,10 +16,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from wellhead.errors import Code, ConfigurationError, RefusedError, TransientError
+from wellhead.errors import Code, ConfigurationError, FatalError, RefusedError, TransientError
 from wellhead.ids import ConnectorId, Digest
-from wellhead.registry.database import Transaction
+from wellhead.registry.database import CONTRADICTION, Transaction
 from wellhead.registry.tables import connector_definitions as table
 
 OTHER_BYTES = Code("WH-REG-020", "A release of this version is already known, with other bytes.")
@@ -69,13 +70,26 @@ def register(tx: Transaction, release: Release) -> bool:
     Raises:
         RefusedError: this version is known with other bytes (WH-REG-020).
         TransientError: it was collected while it was put into the store again (WH-REG-023).
+        FatalError: another version has these bytes (WH-REG-009).
     """
-    if require_same(tx, release.connector_id, release.version, release.index_digest):
-        if get(tx, release.connector_id, release.version, lock="share").collected_at is not None:
-            raise _being_collected(release.connector_id, release.version, None)
-        return False
-    tx.execute(
-        sa.insert(table).values(
+    if _add(tx, release):
+        return True
+    if not require_same(tx, release.connector_id, release.version, release.index_digest):
+        raise FatalError(
+            f"{release.index_digest} is to be {release.connector_id} {release.version}, and is another release already",
+            code=CONTRADICTION,
+            hint="this is a defect of Wellhead; nothing of this transaction was kept",
+        )
+    if get(tx, release.connector_id, release.version, lock="share").collected_at is not None:
+        raise _being_collected(release.connector_id, release.version, None)
+    return False
+
+
+def _add(tx: Transaction, release: Release) -> bool:
+    insert = postgresql.insert if tx.is_postgresql else sqlite.insert
+    added = tx.execute(
+        insert(table)
+        .values(
             connector_id=release.connector_id,
             version=release.version,
             index_digest=release.index_digest,
@@ -91,8 +105,11 @@ def register(tx: Transaction, release: Release) -> bool:
             status_reason=release.status_reason,
             status_details=sa.null() if release.status_details is None else dict(release.status_details),
         )
+        # PostgreSQL: whoever publishes it at the same time is waited for, and has made it the known one.
+        .on_conflict_do_nothing()
+        .returning(table.c.version)
     )
-    return True
+    return added.one_or_none() is not None
 
 
 def require_same(tx: Transaction, connector_id: ConnectorId, version: str, digest: Digest) -> bool:

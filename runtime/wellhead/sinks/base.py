@@ -81,7 +81,11 @@ class Sink(Protocol):
     """A place where segments are published."""
 
     def identity(self) -> str:
-        """Return a text only hosts that share this place can know; it proves that what is staged can be published."""
+        """Return a text only hosts that share this place can know; it proves that what is staged can be published.
+
+        Raises:
+            ConfigurationError: nothing can be published at such a place.
+        """
         ...
 
     def check_replace(self) -> None:

@@ -58,6 +58,7 @@ SEGMENT_DIFFERS = Code("WH-SNK-015", "A file differs from the segment that was c
 GENERATION_MISSING = Code("WH-SNK-016", "A complete generation's files are missing.")
 PUBLISHER_BUSY = Code("WH-SNK-017", "Another process is publishing the table.")
 NOT_ENCODABLE = Code("WH-SNK-018", "The file format cannot hold a column.")
+NO_RENAME = Code("WH-SNK-019", "The filesystem cannot rename a file without replacing another.")
 
 #: Bytes a writer holds unencoded: two batches of the usual size, so that encoding overlaps receiving.
 QUEUED_BYTES = 8 * 1024 * 1024
@@ -251,16 +252,18 @@ class Folder(ABC):
         """Open ``path`` for writing rows of ``schema``."""
 
     def identity(self) -> str:
-        """See `base.Sink`; made at the first call."""
+        """See `base.Sink`; made at the first call, by the call that publishing needs: who lacks it is told here."""
         marker = self.staging / "sink-id"
         if not marker.exists():
             fresh = self.staging / f"sink-id.{secrets.token_hex(8)}"
             fresh.write_text(secrets.token_hex(16))
             _sync(fresh)
-            # Linking fails where another host was first, and never shows half a file.
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, marker)
-            fresh.unlink()
+            # Renaming fails where another host was first, and never shows half a file.
+            try:
+                with contextlib.suppress(FileExistsError):
+                    _move(fresh, marker)
+            finally:
+                fresh.unlink(missing_ok=True)
             _sync(self.staging)
         return marker.read_text()
 
@@ -305,7 +308,7 @@ class Folder(ABC):
                 )
             self._require_same(staged, segment)
             home.mkdir(parents=True, exist_ok=True)
-            rename(staged, home / name, _NOREPLACE)
+            _move(staged, home / name)
             _sync_made(home, self.path if segment.key.write == "append" else self.staging)
             _sync(staged.parent)
 
@@ -452,6 +455,19 @@ def rename(source: Path, target: Path, flags: int) -> None:
     if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        rename(source, target, _NOREPLACE)
+    except OSError as failure:
+        if failure.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        raise ConfigurationError(
+            f"the filesystem of {target.parent} cannot rename a file without replacing another: {failure.strerror}",
+            code=NO_RENAME,
+            hint="put the sink on ext4, XFS, Btrfs or tmpfs: NFS, for one, has no such call",
+        ) from failure
 
 
 def _folders(connection: ConnectionKey) -> tuple[str, str, str]:

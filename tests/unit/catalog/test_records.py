@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.unit.catalog.conftest import Shop
+from wellhead import replacement
 from wellhead.catalog import pinned, records
 from wellhead.catalog.records import Record
 from wellhead.errors import ConfigurationError, RefusedError
@@ -148,3 +150,38 @@ def test_a_wrong_channels_file_is_refused_by_line_and_left_alone(
     assert caught.value.place is not None
     assert (caught.value.place.file, caught.value.place.line) == (str(file), line)
     assert file.read_text() == text
+
+
+def test_of_two_offers_at_once_neither_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / records.CHANNELS
+    with ThreadPoolExecutor(1) as pool:
+        with replacement.exclusive(file, pinned.UNWRITABLE):
+            other = pool.submit(records.offer, tmp_path, TINY, "stable", "1.1.0")
+            # It has to wait for the lock all that time; without one it would be done.
+            wait([other], 0.5)
+            pinned.write(file, b"format: 1\nchannels:\n  dev/tiny:\n    stable: [1.0.0]\n")
+        assert other.result()
+    assert records.read(tmp_path).channels.channels == {"dev/tiny": {"stable": ("1.0.0", "1.1.0")}}
+
+
+def test_of_two_records_of_a_version_at_once_the_second_is_compared_with_the_first(
+    record: Record, tmp_path: Path
+) -> None:
+    file = records.path(tmp_path, TINY, "1.0.0")
+    file.parent.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with replacement.exclusive(file, pinned.UNWRITABLE):
+            other = pool.submit(records.add, tmp_path, record.model_copy(update={"digest": f"oci-index:{OTHER}"}))
+            wait([other], 0.5)
+            pinned.write(file, records.render(record))
+        with pytest.raises(RefusedError) as caught:
+            other.result()
+    assert caught.value.code == records.OTHER_RECORD
+    assert file.read_bytes() == records.render(record)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "manifests").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        records.offer(tmp_path / "manifests", TINY, "stable", "1.0.0")
+    assert caught.value.code == pinned.UNWRITABLE

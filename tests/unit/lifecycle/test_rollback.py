@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from wellhead.ids import WHOLE_STREAM, RunId, StreamKey, StreamName
 from wellhead.lifecycle import rollback
 from wellhead.lifecycle.claim import Claim
 from wellhead.lifecycle.commit import Work, commit
+from wellhead.lifecycle.state import replace as replace_state
 from wellhead.registry import channels, connections, definitions, generations, run_state
 from wellhead.registry.tables import kept_checkpoints
 
@@ -195,3 +197,38 @@ def test_where_no_checkpoint_is_kept_the_way_back_is_a_reset(stateful: Stateful)
         rollback.connection(stateful.host, stateful.file, RESTORE)
     assert caught.value.code.name == "WH-CAT-063"
     assert caught.value.hint == "`wellhead state reset orders-0 rows` lets it begin again"
+
+
+@pytest.fixture
+def moving(stateful: Stateful, monkeypatch: pytest.MonkeyPatch) -> Stateful:
+    """The same with a run that commits a state of version 2 between what is decided and what is done."""
+    decide = rollback._step
+
+    def decided(*arguments: Any) -> Any:
+        step = decide(*arguments)
+        stateful.commit(b"e", 2, 10)
+        return step
+
+    monkeypatch.setattr(rollback, "_step", decided)
+    return stateful
+
+
+@pytest.mark.parametrize("order", [BACK, RESTORE])
+@pytest.mark.parametrize("level", ["connection", "tenant", "channel", "connector"])
+def test_a_state_that_becomes_unreadable_while_it_is_decided_is_not_left_to_the_older_release(
+    moving: Stateful, level: str, order: rollback.Order
+) -> None:
+    with moving.database.transaction() as tx:
+        replace_state(tx, moving.stream, state=b"b", state_version=1)
+    with pytest.raises(TransientError) as caught:
+        levels(moving, moving.file, order)[level]()
+    assert caught.value.code.name == "WH-CAT-065"
+    assert moving.versions([moving.file]) == {moving.file.key: "1.1.0"}
+    assert moving.unit().state == b"e"
+
+
+def test_a_stream_that_goes_on_while_its_way_back_is_decided_is_not_taken_back_over_it(moving: Stateful) -> None:
+    with pytest.raises(TransientError) as caught:
+        rollback.connection(moving.host, moving.file, RESTORE)
+    assert caught.value.code.name == "WH-CAT-065"
+    assert moving.unit().state == b"e"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,16 @@ def empty_postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
     opened = Database.open(_emptied(request))
     yield opened
     opened.close()
+
+
+def until_one_waits(database: Database) -> None:
+    """Return once somebody waits for what a transaction on this PostgreSQL has locked, or after 20 s."""
+    waiting = sa.text("select count(*) from pg_locks where not granted")
+    for _ in range(400):
+        with database.read() as tx:
+            if tx.execute(waiting).scalar():
+                return
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from wellhead.registry.connections import Holder, Lease
 from wellhead.registry.database import Database
 from wellhead.registry.migrations import upgrade
 
-from .conftest import KEY, LATER
+from .conftest import KEY, LATER, until_one_waits
 
 FIRST, SECOND = RunId("run-1"), RunId("run-2")
 
@@ -284,3 +284,20 @@ def test_of_two_first_calls_at_once_one_has_the_connection_and_the_other_hears_o
         answers = list(pool.map(call, (FIRST, SECOND)))
     assert {type(answer) for answer in answers} == {Lease, Holder}
     assert len({answer.run_id for answer in answers}) == 1
+
+
+@pytest.mark.real
+def test_a_hold_that_is_set_while_another_is_released_is_the_one_that_is_told(empty_postgresql: Database) -> None:
+    onboard(empty_postgresql)
+    decide(empty_postgresql)
+
+    def release() -> connections.Hold:
+        with empty_postgresql.transaction() as tx:
+            return connections.release_hold(tx, KEY)
+
+    with ThreadPoolExecutor(1) as pool:
+        with empty_postgresql.transaction() as tx:
+            connections.hold(tx, KEY, version="0.9.0", who="op", reason="1.0.0 loses rows", until=None)
+            released = pool.submit(release)
+            until_one_waits(empty_postgresql)
+        assert released.result().version == "0.9.0"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wellhead.errors import ConfigurationError, TransientError
+from wellhead.errors import ConfigurationError, TransientError, WellheadError
 from wellhead.ids import WHOLE_STREAM, ConnectorId, RunId, StreamKey, StreamName
 from wellhead.sinks import jsonl, parquet_file, segments
 from wellhead.sinks.base import SegmentKey
@@ -92,6 +92,53 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
     with pytest.raises(ConfigurationError) as caught:
         Parquet(tmp_path / "file" / "bronze")
     assert caught.value.code.name == "WH-SNK-011"
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(source: Path, target: Path, flags: int) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(segments, "rename", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_filesystem_on_which_nothing_can_be_published_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lacking(monkeypatch, number)
+    sink = Parquet(tmp_path / "bronze")
+    with pytest.raises(ConfigurationError) as caught:
+        sink.identity()
+    assert (caught.value.code, caught.value.exit_code) == (segments.NO_RENAME, 78)
+    assert "NFS" in (caught.value.hint or "")
+    assert list(sink.staging.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [(errno.EINVAL, ConfigurationError, "WH-SNK-019"), (errno.EACCES, TransientError, "WH-SNK-011")],
+)
+def test_a_segment_that_cannot_be_published_there_is_not_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[WellheadError], code: str
+) -> None:
+    sink = Parquet(tmp_path / "bronze")
+    segment = stage(sink, key(1), [1])
+    lacking(monkeypatch, number)
+    with pytest.raises(kind) as caught:
+        sink.publish(segment)
+    assert caught.value.code.name == code
+
+
+def test_of_two_hosts_that_name_a_place_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, rename = Parquet(tmp_path / "bronze"), segments.rename
+
+    def late(source: Path, target: Path, flags: int) -> None:
+        target.write_text("another's")
+        rename(source, target, flags)
+
+    monkeypatch.setattr(segments, "rename", late)
+    assert sink.identity() == "another's"
+    assert [path.name for path in sink.staging.iterdir()] == ["sink-id"]
 
 
 def test_a_filesystem_without_the_exchange_is_refused_for_replace(
