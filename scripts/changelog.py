@@ -1,11 +1,13 @@
 """Assemble changelog.d/ into CHANGELOG.md under a version, and remove the fragments: `changelog.py VERSION`.
 
-A fragment is `NAME.KIND.md` and holds one sentence a user will care about. Any Python 3.11 runs this.
+A fragment is `NAME.KIND.md` and holds what a user will care about: one item, or several that begin with "- ". Any Python
+3.11 runs this.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +27,8 @@ def assemble(fragments: dict[str, str], version: str, day: datetime.date) -> str
         parts = name.split(".")
         if len(parts) != 3 or parts[1] not in KINDS or parts[2] != "md" or not text.strip():
             raise ValueError(f"changelog.d/{name}: wanted NAME.{'|'.join(KINDS)}.md with a sentence in it")
-        by_kind[parts[1]].append(" ".join(text.split()))
+        items = re.split(r"^- ", text, flags=re.MULTILINE)
+        by_kind[parts[1]] += [" ".join(item.split()) for item in items if item.strip()]
     lines = [f"## {version} ({day.isoformat()})"]
     for kind, sentences in by_kind.items():
         if sentences:
