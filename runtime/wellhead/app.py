@@ -87,7 +87,8 @@ class App:
             return None
         from wellhead.secrets.local import read_private
 
-        return read_private(self.settings.path(file), "the password for the registry")
+        # Editors and copies from elsewhere end the line in other ways.
+        return read_private(self.settings.path(file), "the password for the registry").strip()
 
     @cached_property
     def engine(self) -> Engine:

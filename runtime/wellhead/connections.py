@@ -29,6 +29,7 @@ BY_HAND = Code("WH-CFG-013", "A connection's file cannot be changed without chan
 
 #: Where it may be said, up to its value, and the value.
 _ENABLED = re.compile(r"""((["']?)\benabled\2\s*:\s*)(["']?)\w+\3""")
+_BRACES = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 #: What a channel may be called; one of another name would be on offer to nobody.
 CHANNEL = r"[a-z][a-z0-9-]*"
@@ -211,6 +212,21 @@ def create(file: Path, text: str) -> bool:
     return is_new
 
 
+def exchange(file: Path, before: str, after: str | None) -> bool:
+    """Write other words where a file still has those, or remove it where ``after`` is None; return whether it had them.
+
+    Raises:
+        ConfigurationError: it cannot be written (WH-CFG-012).
+    """
+    with changing(file):
+        is_same = file.is_file() and file.read_bytes() == before.encode()
+        if is_same and after is None:
+            file.unlink()
+        elif is_same and after is not None:
+            replace(file, after)
+    return is_same
+
+
 def set_enabled(settings: Settings, name: str, environment: Mapping[str, str], *, enabled: bool) -> None:
     """Say in a connection's file whether it is enabled; all else in it stays as its people wrote it.
 
@@ -234,7 +250,7 @@ def _saying(document: documents.Document, enabled: bool) -> str:
         except ConfigurationError:
             continue
     raise ConfigurationError(
-        f"{document.file} says otherwise than by `enabled: true` or `enabled: false` whether it is enabled",
+        f"{document.file} is not of a form in which one word would say `enabled: {str(enabled).lower()}`",
         code=BY_HAND,
         hint=f"write `enabled: {str(enabled).lower()}` there by hand",
         place=document.place(("enabled",)),
@@ -247,11 +263,15 @@ def _candidates(document: documents.Document, word: str) -> Iterator[str]:
     if "enabled" in document.data:
         for found in _ENABLED.finditer(text):
             yield f"{text[: found.start()]}{found[1]}{word}{text[found.end() :]}"
-    elif text.lstrip().startswith("{"):
-        yield text.replace("{", f'{{"enabled": {word}, ', 1)
-    else:
-        end = "\r\n" if "\r\n" in text else "\n"
-        yield f"{text}{'' if text.endswith(end) else end}enabled: {word}{end}"
+        return
+    end = "\r\n" if "\r\n" in text else "\n"
+    yield f"{text}{'' if text.endswith(end) else end}enabled: {word}{end}"
+    # Where the end is no place for it: before the first key, or in the first braces that are no comment's.
+    lines = text.split("\n")
+    first = min(document.lines.values(), default=1) - 1
+    yield "\n".join([*lines[:first], f"enabled: {word}{end[:-1]}", *lines[first:]])
+    for brace in list(re.finditer("{", text))[:_BRACES]:
+        yield f'{text[: brace.end()]}"enabled": {word}, {text[brace.end() :]}'
 
 
 def changing(file: Path) -> AbstractContextManager[None]:

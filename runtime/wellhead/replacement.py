@@ -49,10 +49,17 @@ def exclusive(file: Path, unwritable: Code) -> Iterator[None]:
     except OSError as exc:
         raise _refused(file, unwritable, exc) from exc
     try:
-        _lock(folder)
+        try:
+            _lock(folder)
+        except OSError as exc:
+            raise _refused(file, unwritable, exc) from exc
         yield
     finally:
         os.close(folder)
+
+
+#: How a file system says that its folders cannot be locked.
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def _lock(folder: int) -> None:
@@ -60,7 +67,7 @@ def _lock(folder: int) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX)
     except OSError as exc:
         # NFS has no lock of a folder. Of two changes at once one can be lost there; to refuse both would be worse.
-        if exc.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+        if exc.errno not in _NO_LOCKS:
             raise
 
 

@@ -171,6 +171,16 @@ def text(folder: Path, content: str) -> tuple[Settings, Path]:
         (FILE + "'enabled' :  \"yes\"\n# end\n", FILE + "'enabled' :  false\n# end\n"),
         ("\ufeff" + FILE, FILE + "enabled: false\n"),
         ("enabled: no\n" + FILE, "enabled: no\n" + FILE),
+        (FILE + "...\n", FILE.replace("name:   f", "enabled: false\nname:   f", 1) + "...\n"),
+        ("---\n" + FILE + "...\n", "---\n" + FILE.replace("name:   f", "enabled: false\nname:   f", 1) + "...\n"),
+        (
+            "# {a comment}\n{name: flights, connector: dev/generator, streams: [{name: rows}]}\n",
+            '# {a comment}\n{"enabled": false, name: flights, connector: dev/generator, streams: [{name: rows}]}\n',
+        ),
+        (
+            FILE + "secrets:\n  a: |\n    env://A",
+            FILE.replace("name:   f", "enabled: false\nname:   f", 1) + "secrets:\n  a: |\n    env://A",
+        ),
         (FILE + "enabled:\n  true\n", FILE + "enabled:\n  false\n"),
         (FILE + "mounts: {enabled: a}\nenabled: true\n", FILE + "mounts: {enabled: a}\nenabled: false\n"),
         (
@@ -201,7 +211,6 @@ def test_what_is_enabled_is_left_as_it_is(tmp_path: Path) -> None:
     [
         FILE + "enabled: ${ON:-true}\n",
         FILE + "enabled: &on true\n",
-        FILE + "...\n",
     ],
 )
 def test_what_cannot_be_changed_by_one_word_is_left_to_its_people(tmp_path: Path, content: str) -> None:
@@ -237,3 +246,15 @@ def test_of_two_who_add_a_connection_at_once_one_does(tmp_path: Path) -> None:
     other.join()
     assert (done, file.read_text()) == ([False], FILE)
     assert connections.load(settings, "flights", {}).connection.name == "flights"
+
+
+def test_a_file_is_exchanged_only_where_nobody_has_changed_it(tmp_path: Path) -> None:
+    _, file = text(tmp_path, FILE)
+    assert not connections.exchange(file, "other", "new")
+    assert not connections.exchange(file, "other", None)
+    assert file.read_text() == FILE
+    assert connections.exchange(file, FILE, "new")
+    assert file.read_text() == "new"
+    assert connections.exchange(file, "new", None)
+    assert not file.exists()
+    assert not connections.exchange(file, "new", None)

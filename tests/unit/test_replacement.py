@@ -139,3 +139,13 @@ def test_where_folders_cannot_be_locked_files_are_changed_all_the_same(
     with replacement.exclusive(shared, CODE):
         replacement.write(shared, b"after", CODE)
     assert shared.read_bytes() == b"after"
+
+
+def test_a_folder_whose_lock_fails_is_told(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(ConfigurationError, match="Input/output error") as caught, replacement.exclusive(shared, CODE):
+        raise AssertionError("it was taken")
+    assert caught.value.code == CODE

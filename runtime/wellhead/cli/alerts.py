@@ -9,6 +9,9 @@ import typer
 from wellhead.cli import output
 from wellhead.cli.options import Config, Json
 
+#: The registry counts no further.
+_HIGHEST = 2**63 - 1
+
 app = typer.Typer(no_args_is_help=True, help="What a person should judge: drift, violations, halted rollouts.")
 
 
@@ -53,7 +56,9 @@ def list_alerts(
 
 @app.command()
 def acknowledge(
-    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER…", help="As `alerts list` prints them.")],
+    numbers: Annotated[
+        list[int], typer.Argument(metavar="NUMBER…", min=1, max=_HIGHEST, help="As `alerts list` prints them.")
+    ],
     config: Config = None,
 ) -> None:
     """Say that you have judged alerts; they stay, with your name."""

@@ -64,7 +64,8 @@ def clean(
 
         root = folders.default_root()
         reaped = reaper.reap(host.engine, lambda labels: is_spared(RunId(labels.run_id)), root)
-        if force or not reaper.is_in_use(host.engine, root):
+        # A run that begins needs the outbound network before anything there is its own.
+        if force or not (_going_on(host) or reaper.is_in_use(host.engine, root)):
             reaped = reaped.and_also(reaper.remove_kept(host.engine))
         swept = tuple(str(path) for path in scratch.sweep(host.host().scratch))
         reaped = replace(reaped, folders=reaped.folders + swept)

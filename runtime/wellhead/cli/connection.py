@@ -78,7 +78,8 @@ def add(
     with services.opened(config) as host:
         file = connections.path_of(host.settings, connection)
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not connections.create(file, _text(document)):
+        written = _text(document)
+        if not connections.create(file, written):
             raise ConfigurationError(
                 f"{file} exists already", code=EXISTS, hint="edit it, or remove it first", place=Place(str(file))
             )
@@ -88,7 +89,9 @@ def add(
             document["config"] = configs.worded(manifest, words)
             if manifest.config.version > 1:
                 document["config_version"] = manifest.config.version
-            connections.replace(file, _text(document))
+            asked_for = _text(document)
+            if connections.exchange(file, written, asked_for):
+                written = asked_for
             loaded = connections.load(host.settings, connection, os.environ)
             seen = examine(host.host(), loaded)
             _require_offered(seen.manifest, loaded)
@@ -96,7 +99,8 @@ def add(
             said = governance.judge(host.host(), loaded, seen.manifest, seen.config, seen.egress, asked)
             governance.refuse_denied(said, seen.manifest, connection)
         except BaseException:
-            file.unlink(missing_ok=True)
+            # Not what somebody else has made of it meanwhile.
+            connections.exchange(file, written, None)
             raise
         waiting = governance.waiting(host.host(), loaded, said)
     output.console().print(f"wrote {file}", markup=False)

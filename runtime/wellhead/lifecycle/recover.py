@@ -43,8 +43,8 @@ class Recovered:
 def recover(
     database: Database,
     claim: Claim,
-    sink: Sink,
     *,
+    sink: Callable[[], Sink],
     secrets: Callable[[], SecretStore],
     reap: Callable[[Callable[[Labels], bool]], reaper.Reaped],
     keep_generations: int,
@@ -52,14 +52,14 @@ def recover(
 ) -> Recovered:
     """Mend what is left of lower epochs.
 
+    What dead runs borrowed goes also where their sink is gone or refused; ``sink`` opens it.
+
     Raises:
         TransientError: a token of a dead run cannot be revoked now; nothing new may be lent before.
+        ConfigurationError: the sink cannot be opened, or is another than what is committed waits for (WH-REG-032).
     """
     with database.transaction() as tx:
         claim.prove(tx)
-        # A folder binds a connection to the hosts that share it: what is staged elsewhere cannot be published here.
-        waiting = segments.unpublished(tx, claim.connection) or generations.to_swap(tx, claim.connection)
-        connections.bind_sink(tx, claim.connection, sink.identity(), rebind=not waiting)
         lost = runs.mark_lost(tx, claim.connection, below_epoch=claim.epoch)
         for run in runs.open_runs(tx, claim.connection):
             if run.kind == "probe" and not _runs(tx, run.run_id, clock):
@@ -71,11 +71,18 @@ def recover(
         secrets().revoke_accessor(item.accessor)
         with database.transaction() as tx:
             revocations.remove(tx, item.accessor)
-    published, swapped = settle(database, claim, sink, keep_generations)
-    _discard(database, claim, sink)
+    place = sink()
+    identity = place.identity()
+    with database.transaction() as tx:
+        claim.prove(tx)
+        # A folder binds a connection to the hosts that share it: what is staged elsewhere cannot be published here.
+        waiting = segments.unpublished(tx, claim.connection) or generations.to_swap(tx, claim.connection)
+        connections.bind_sink(tx, claim.connection, identity, rebind=not waiting)
+    published, swapped = settle(database, claim, place, keep_generations)
+    _discard(database, claim, place)
     with database.read() as tx:
         known = segments.names(tx, claim.connection)
-    sink.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
+    place.sweep(claim.connection, committed=known, epoch=claim.epoch, older_than_s=ORPHAN_AGE_S)
     return Recovered(tuple(run.run_id for run in lost), len(pending), published, swapped)
 
 

@@ -278,11 +278,19 @@ def _planned(here: Run, file: ConnectionFile) -> Plan:
     except WellheadError:
         # A connection that is refused, perhaps for weeks, does not keep what was committed out of its tables, nor alive
         # what an earlier run borrowed.
-        try:
-            _recover(here, file)
-        except WellheadError as failure:
-            here.log.write(Level.ERROR, "not_recovered", code=str(failure.code), error=failure.message)
+        if here.stop.reason is None:
+            _recover_all_the_same(here, file)
         raise
+
+
+def _recover_all_the_same(here: Run, file: ConnectionFile) -> None:
+    """Recover for a connection that is refused; what comes of it does not hide why that is so."""
+    try:
+        _recover(here, file)
+    except WellheadError as failure:
+        here.log.write(Level.ERROR, "not_recovered", code=str(failure.code), error=failure.message)
+    except Exception:  # noqa: BLE001 - a defect here is not the end of the run either, which is refused
+        here.log.write(Level.ERROR, "not_recovered", trace=traceback.format_exc())
 
 
 def _recover(here: Run, file: ConnectionFile) -> None:
@@ -291,7 +299,7 @@ def _recover(here: Run, file: ConnectionFile) -> None:
         recover.recover(
             host.database,
             here.claim,
-            host.sink(file.connection.sink),
+            sink=lambda: host.sink(file.connection.sink),
             secrets=host.secrets,
             reap=host.reap,
             keep_generations=host.settings.run.keep_generations,

@@ -87,15 +87,16 @@ def latest(
 
 
 def acknowledge(tx: Transaction, number: int, who: str) -> None:
-    """Say that a person has judged an alert.
+    """Say that a person has judged an alert; the first to say so stays.
 
     Raises:
         ConfigurationError: there is no such alert (WH-REG-070).
     """
-    done = tx.execute(
-        sa.update(table).where(table.c.id == number).values(acknowledged_at=tx.time(), acknowledged_by=who)
+    is_open = table.c.acknowledged_at.is_(None)
+    tx.execute(
+        sa.update(table).where(table.c.id == number, is_open).values(acknowledged_at=tx.time(), acknowledged_by=who)
     )
-    if done.rowcount == 0:
+    if tx.execute(sa.select(table.c.id).where(table.c.id == number)).one_or_none() is None:
         raise ConfigurationError(
             f"there is no alert {number}", code=UNKNOWN_ALERT, hint="`wellhead alerts list --all` shows them"
         )

@@ -235,6 +235,7 @@ def test_alerts_are_listed_until_somebody_has_judged_them(project: Project) -> N
     assert "b is gone" in project.must("alerts", "list", "flights").stdout
     unknown = project.call("alerts", "acknowledge", str(drift), "4711")
     assert (unknown.exit_code, unknown.stderr.split()[0]) == (78, "WH-REG-070")
+    assert project.call("alerts", "acknowledge", "9" * 20).exit_code == 2
     project.must("alerts", "acknowledge", str(drift))
     assert "Nothing waits" in project.must("alerts", "list", "flights").stdout
     (judged,) = answer(project.call("alerts", "list", "flights", "--all", "--json"))

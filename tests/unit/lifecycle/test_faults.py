@@ -16,6 +16,7 @@ import pytest
 import wellhead_sdk as sdk
 from tests.unit.lifecycle.conftest import World
 from wellhead.clock import SystemClock
+from wellhead.connections import ConnectionFile
 from wellhead.errors import ConfigurationError, TransientError
 from wellhead.ids import ConnectorId, RunId
 from wellhead.lifecycle import claim, commit, record
@@ -463,6 +464,24 @@ def _refuse(*_: Any) -> None:
 
 def test_recovery_ends_what_a_dead_run_left(world: World) -> None:
     file = world.connect(config={"rows": 10})
+    _leave_dead(world, file)
+    assert world.run(file).exit_code == 0
+    with world.database.read() as tx:
+        assert runs.get(tx, RunId("dead")).status == "lost"
+    assert world.tape == ["reaped", "started", "stopped"]
+
+
+def test_what_a_dead_run_left_is_ended_although_the_sink_is_refused(world: World) -> None:
+    (world.folder / "bronze").write_text("a file where the folder belongs")
+    file = world.connect(config={"rows": 10})
+    _leave_dead(world, file)
+    assert world.run(file).exit_code == 78
+    with world.database.read() as tx:
+        assert runs.get(tx, RunId("dead")).status == "lost"
+    assert world.tape == ["reaped"]
+
+
+def _leave_dead(world: World, file: ConnectionFile) -> None:
     with world.database.transaction() as tx:
         connections.onboard(
             tx, file.key, connector_id=ConnectorId("dev/generator"), version_range="*", channel="stable",
@@ -471,10 +490,6 @@ def test_recovery_ends_what_a_dead_run_left(world: World) -> None:
         lease = connections.claim_lease(tx, file.key, run_id=RunId("dead"), host_id="h", ttl_s=-1)
         assert isinstance(lease, connections.Lease)
         runs.start(tx, runs.Start(RunId("dead"), file.key, "run", "h", ConnectorId("dev/generator"), lease.epoch))
-    assert world.run(file).exit_code == 0
-    with world.database.read() as tx:
-        assert runs.get(tx, RunId("dead")).status == "lost"
-    assert world.tape == ["reaped", "started", "stopped"]
 
 
 def test_a_refused_filter_is_told_before_anything_is_read(world: World) -> None:

@@ -284,6 +284,7 @@ def test_alerts_are_kept_until_acknowledged(database: Database) -> None:
         assert [found.alert for found in alerts.latest(tx)] == [about_stream, about_release]
         assert [found.alert for found in alerts.latest(tx, connection=KEY)] == [about_stream]
         alerts.acknowledge(tx, number, "op")
+        alerts.acknowledge(tx, number, "another")
         assert [found.acknowledged_by for found in alerts.latest(tx, connector_id=RELEASE.connector_id)] == ["op", None]
         assert [found.alert for found in alerts.latest(tx, only_open=True)] == [about_release]
     with pytest.raises(ConfigurationError) as caught, database.transaction() as tx:
