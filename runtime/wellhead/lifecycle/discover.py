@@ -52,8 +52,8 @@ def _observe(here: Run, stream: OfferedStream, connector_id: ConnectorId, versio
     shape = streams.Shape(
         fingerprint=arrow.fingerprint(schema),
         arrow_schema=here.redactor.masked(schema),
-        primary_key=tuple(here.redactor.text(name) for name in stream.primary_key),
-        cursor_fields=tuple(here.redactor.text(name) for name in stream.cursor_fields),
+        primary_key=tuple(here.redactor.known(name) for name in stream.primary_key),
+        cursor_fields=tuple(here.redactor.known(name) for name in stream.cursor_fields),
     )
     with here.host.database.read() as tx:
         before = streams.latest(tx, key)

@@ -90,6 +90,7 @@ def _expect(here: Run, plan: Plan) -> None:
     What is published was checked by `lint`, but by its publisher: the connector writes the lines a pattern is tried on,
     and one that takes hours would hold up this program.
     """
+    hint = "ask the connector's publisher for a release that passes `wellhead manifest lint`"
     for name, slot in plan.manifest.secrets.slots.items():
         if slot.redact_pattern is None:
             continue
@@ -97,9 +98,16 @@ def _expect(here: Run, plan: Plan) -> None:
             raise ConfigurationError(
                 f"the redact_pattern of secret {name} may take very long on a hostile line",
                 code=SLOW_PATTERN,
-                hint="ask the connector's publisher for a release that passes `wellhead manifest lint`",
+                hint=hint,
             )
-        here.redactor.add_pattern(slot.redact_pattern)
+        try:
+            here.redactor.add_pattern(slot.redact_pattern)
+        except ValueError as exc:
+            raise ConfigurationError(
+                f"the redact_pattern of secret {name} cannot be searched for in bounded time: {exc}",
+                code=SLOW_PATTERN,
+                hint=hint,
+            ) from exc
 
 
 def take(here: Run, secrets: Mapping[str, SecretValue], plan: Plan) -> None:
@@ -221,6 +229,8 @@ class _Keeper(threading.Thread):
 
     def _rotate_if_due(self) -> None:
         if self._is_due(self._loan.rotate_at):
+            # Whatever comes of it: delivered after the next rotation, those before it would lose their leases at once.
+            self._undelivered = None
             values = self._loan.rotate()
             take(self._here, values, self._plan)
             before = self._credentials

@@ -308,7 +308,7 @@ class _Reading:
             deadletters.Rejected(
                 # Invariant 15: none of it is more than the connector's word, its hash and its reason neither.
                 reason=clean(frame.reason),
-                sha256=clean(frame.sha256.hex()),
+                sha256=self._tools.redactor.known(frame.sha256.hex()),
                 size_bytes=frame.size,
                 key_json=clean(frame.key_json),
                 column=clean(frame.column),

@@ -22,6 +22,7 @@ from wellhead.manifest.load import LoadedManifest
 from wellhead.manifest.migrate import written
 from wellhead.manifest.model import CLASSIFICATIONS, Classification, Config, Egress, Manifest, Migration, parameter
 from wellhead.manifest.versions import Range
+from wellhead.telemetry import redact
 
 OPEN_VARIABLE = Code("WH-MAN-001", "A ${config.x} in an egress host is not closed.")
 WILDCARD = Code("WH-MAN-002", "A wildcard stands where none may.")
@@ -282,6 +283,11 @@ def _patterns(manifest: Manifest) -> Iterator[_Found]:
         if slot.redact_pattern is not None:
             path: Path = ("secrets", "slots", name, "redact_pattern")
             yield from _slow([(path, slot.redact_pattern)], "line")
+            try:
+                redact.shape_of(slot.redact_pattern)
+            except ValueError as error:
+                told = f"{slot.redact_pattern!r} cannot be searched for in bounded time: {error}"
+                yield _Found(SLOW_PATTERN, path, told, "write it as RE2 reads it: without look-arounds, for one")
             if re.search(slot.redact_pattern, "") is not None:
                 told = f"{slot.redact_pattern!r} finds a secret in an empty line"
                 yield _Found(EMPTY_PATTERN, path, told, "let it ask for one character at the least")

@@ -254,7 +254,9 @@ class Slot(Section):
     sensitive: bool = Field(True, description="Struck from logs and errors; false for a user name and the like.")
     required: bool = Field(True, description="A connection must give it.")
     min_length: int = Field(0, ge=0, le=65536, description="Shorter values are refused.")
-    redact_pattern: str | None = Field(None, description="What else of its shape is struck from logs.")
+    redact_pattern: str | None = Field(
+        None, description="What else of its shape is struck from logs: an RE2 regular expression."
+    )
     description: str = Field("", description="Where to find it.")
 
     @field_validator("redact_pattern")

@@ -27,17 +27,24 @@ def language(pattern: str, limit: int = 256) -> tuple[str, ...] | None:
 def is_quick(pattern: str) -> bool:
     """Say whether matching takes time that grows gently with the text.
 
-    Refused are back references, and a repeat of varying length inside an unbounded one, unless something that occurs
-    nowhere else in it says where each round begins or ends, as in ``[a-z]+(-[a-z]+)*``. A repeat of alternatives that
-    overlap stays undetected, which is why whoever uses such a pattern also bounds the text. What cannot be read is not
-    quick.
+    Refused are back references, and a part of varying length inside a repeat of more than 8 rounds, unless it is the
+    only one there and something that occurs nowhere else in the round says where this begins or ends, as in
+    ``[a-z]+(-[a-z]+)*``. Repeats side by side stay, which take time that grows with a power of the text, such as
+    ``[a-z]*[a-z]*!``, and alternatives that overlap stay undetected, which is why whoever uses such a pattern also
+    bounds the text. What cannot be read is not quick, nor what is not known here.
     """
     try:
-        return _quick(parser.parse(pattern), inside_repeat=False)
+        return _quick(parser.parse(pattern), rounds=1)
     except UNREADABLE:
         return False
 
 
+#: Rounds of a repeat that count as few: each may read its part of the text in as many ways as this is long.
+_FEW = 8
+_REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT)
+_ASSERTIONS = (op.ASSERT, op.ASSERT_NOT)
+#: What matches one character or none, in one way.
+_PLAIN = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN, op.AT)
 _CATEGORIES = {
     op.CATEGORY_DIGIT: r"\d",
     op.CATEGORY_NOT_DIGIT: r"\D",
@@ -98,24 +105,24 @@ def _set(argument: Any, limit: int) -> set[str]:
     return found
 
 
-def _quick(items: Iterable[Any], *, inside_repeat: bool) -> bool:
+def _quick(items: Iterable[Any], *, rounds: int) -> bool:
     for kind, argument in items:
-        if kind in (op.GROUPREF, op.GROUPREF_EXISTS):
-            return False
         if kind is op.BRANCH:
-            if not all(_quick(branch, inside_repeat=inside_repeat) for branch in argument[1]):
+            if not all(_quick(branch, rounds=rounds) for branch in argument[1]):
                 return False
         elif kind is op.SUBPATTERN:
-            if not _quick(argument[3], inside_repeat=inside_repeat):
+            if not _quick(argument[3], rounds=rounds):
                 return False
-        elif kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+        elif kind in _REPEATS:
             low, high, inner = argument
-            if inside_repeat and low != high and high > 1:
+            if rounds > _FEW and low != high:
                 return False
-            within = high is op.MAXREPEAT and not _is_delimited(inner)
-            if not _quick(inner, inside_repeat=inside_repeat or within):
+            if not _quick(inner, rounds=rounds if _is_delimited(inner) else rounds * int(high)):
                 return False
-        elif kind in (op.ASSERT, op.ASSERT_NOT) and not _quick(argument[1], inside_repeat=inside_repeat):
+        elif kind in _ASSERTIONS:
+            if not _quick(argument[1], rounds=rounds):
+                return False
+        elif kind not in _PLAIN:
             return False
     return True
 
@@ -126,10 +133,29 @@ def _is_delimited(items: Any) -> bool:
     while len(parts) == 1 and parts[0][0] is op.SUBPATTERN:
         parts = list(parts[0][1][3])
     return len(parts) > 1 and any(
-        all(not _takes(rest, char) for char in _marks(*mark))
+        all(not _takes(rest, char) for char in _marks(*mark)) and _varying(rest) <= 1
         for mark, rest in ((parts[0], parts[1:]), (parts[-1], parts[:-1]))
         if _marks(*mark)
     )
+
+
+def _varying(items: Iterable[Any]) -> int:
+    """Count the parts of varying length: where there is one, how long the whole is says how long that part is.
+
+    One that holds another counts as two, and so does what is not understood.
+    """
+    count = 0
+    for kind, argument in items:
+        if kind is op.SUBPATTERN:
+            count += _varying(argument[3])
+        elif kind is op.BRANCH:
+            count += 2 if any(_varying(branch) for branch in argument[1]) else 1
+        elif kind in _REPEATS:
+            low, high, inner = argument
+            count += 2 if _varying(inner) else int(low != high)
+        elif kind not in _PLAIN:
+            count += 2
+    return count
 
 
 def _marks(kind: Any, argument: Any) -> set[str]:
@@ -151,6 +177,8 @@ def _takes(items: Iterable[Any], char: str) -> bool:
 def _one_takes(kind: Any, argument: Any, char: str) -> bool:
     if kind is op.LITERAL:
         return chr(argument).casefold() == char.casefold()
+    if kind is op.NOT_LITERAL:
+        return chr(argument) != char
     if kind is op.IN:
         inside = any(_holds(inner, value, char) for inner, value in argument if inner is not op.NEGATE)
         return not inside if argument[0][0] is op.NEGATE else inside

@@ -372,13 +372,14 @@ class VaultStore:
         """Unwrap a secret id once, log in with it and store it with mode 0600; return the file.
 
         Where the wrapping token was made is checked first: a token that wraps something else was not made by the
-        administrator, and one that was used before has been seen by somebody else. A secret id that does not log in,
-        such as another role's, is not stored: the one before it goes on working.
+        administrator, and one that was used before has been seen by somebody else. A secret id that is refused, such as
+        another role's, is not stored: the one before it goes on working. One that could not be tried is stored, as it
+        cannot be unwrapped again.
 
         Raises:
             ConfigurationError: the settings name no AppRole.
             AuthError: WH-SEC-026, or WH-SEC-022 when the new secret id does not log in.
-            TransientError: WH-SEC-021.
+            TransientError: WH-SEC-021; the hint says so where the new secret id was stored all the same.
             OSError: its file cannot be written.
         """
         approle = self._settings.approle
@@ -418,6 +419,10 @@ class VaultStore:
         try:
             with self._login_approle(approle, secret_id) as token:
                 self._look_up(token)
+        except TransientError as exc:
+            _write_private(file, secret_id)
+            hint = f"the new secret id is stored in {file} and was not tried; once the secret store is well, see with "
+            raise exc.reworded(exc.message, f"{hint}`wellhead doctor` that it logs in", exc.details) from exc
         except WellheadError as exc:
             hint = "nothing was stored, and the wrapping token is spent: have a secret id wrapped again, of the role "
             raise exc.reworded(exc.message, f"{hint}that vault.approle.role_id names", exc.details) from exc

@@ -6,8 +6,8 @@ is also found when zlib compressed it alone, whatever container it is in (gzip, 
 them, in hex and in base64. What a connector does to its own secret beyond that (encryption, compression together with
 other text or by another program, one letter a line) cannot be recognised.
 
-A text also loses what has the shape of a secret, where the manifest describes one (`Redactor.add_pattern`). Bytes do
-not: what is no secret of the run stands in data by right.
+A text also loses what has the shape of a secret, where the manifest describes one (`Redactor.add_pattern`). Bytes and
+names do not: what is no secret of the run stands in data by right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import AnyStr, Generic
+from typing import AnyStr, Generic, Protocol
 from urllib.parse import quote, quote_plus
 
 from wellhead.errors import Code, ConfigurationError, counted
@@ -34,11 +34,17 @@ MARK = "***"
 #: A line of a longer secret, such as a private key, that is worth recognising alone: logs are read by lines.
 _MIN_LINE = 12
 
-#: Characters of a line that a pattern is shown at once, and how many of them it is shown again with the next ones: a
-#: pattern may take time that grows with the square of the text, and a token is rarely longer than the second.
-_WINDOW = 2048
-_OVERLAP = 1024
+#: What a pattern is tried on: whole lines, without halves of a character, which UTF-8 does not know.
 _LINE = re.compile(r"[^\r\n]+")
+_HALF = re.compile("[\ud800-\udfff]")
+#: Characters of one line that the search for its matches may look at. One search takes time that grows with the line,
+#: but each match begins another, and a hostile line can have one at each character. Of 64 matches all over the longest
+#: line of a log each is still told apart.
+_MOST_LOOKS = 1 << 20
+#: What a pattern may take, compiled: with less RE2 forgets what it learned of the text, and is ten times slower.
+_MOST_BYTES = 8 << 20
+#: RE2 takes this for plain text, Python for a repeat.
+_OPEN_BELOW = re.compile(r"\{,\d*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,22 @@ class _Patterns(Generic[AnyStr]):
         return text[:0].join(pieces)
 
 
+class _Match(Protocol):
+    """Where a shape was found."""
+
+    def span(self) -> tuple[int, int]:
+        """Return where it begins and ends."""
+        ...
+
+
+class Shape(Protocol):
+    """A search for what looks like a secret; equal for equal patterns."""
+
+    def finditer(self, text: str, /) -> Iterator[_Match]:
+        """Yield what is found, from left to right."""
+        ...
+
+
 class Redactor:
     """The secrets of one run; values are added as they are lent, and none is ever taken back.
 
@@ -81,7 +103,7 @@ class Redactor:
         self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
         self._packed: frozenset[bytes] = frozenset()
-        self._shapes: frozenset[re.Pattern[str]] = frozenset()
+        self._shapes: frozenset[Shape] = frozenset()
         self._patterns: tuple[_Patterns[str], _Patterns[bytes]] | None = None
 
     def __repr__(self) -> str:
@@ -108,11 +130,14 @@ class Redactor:
     def add_pattern(self, pattern: str) -> None:
         """Strike from every whole text from now on what ``pattern`` finds in a line of it, as it stands there.
 
-        A match of more than 2,048 characters is found in part at the least. ``pattern`` has to be a regular expression
-        that is quick; an empty match strikes nothing.
+        An empty match strikes nothing.
+
+        Raises:
+            ValueError: see `shape_of`.
         """
+        shape = shape_of(pattern)
         with self._lock:
-            self._shapes |= {re.compile(pattern)}
+            self._shapes |= {shape}
 
     @property
     def in_text(self) -> _Patterns[str]:
@@ -136,6 +161,13 @@ class Redactor:
         """Return ``text`` with every form of every secret, and what has the shape of one, replaced by ``***``."""
         # Both are looked for in the text as it came: a shape struck first could leave half a secret that nobody knows.
         return self.in_text.replace(text, (span for shape in self._shapes for span in _found(shape, text)))
+
+    def known(self, text: str) -> str:
+        """Return ``text`` with every form of every secret replaced by ``***``, and what only looks like one left.
+
+        For names and digests, which are compared later: a long one can have the shape of a token by chance.
+        """
+        return self.in_text.replace(text)
 
     def masked(self, data: bytes) -> bytes:
         """Return ``data`` with each byte of a secret replaced by ``*``: what has lengths inside stays readable."""
@@ -239,18 +271,45 @@ def _deflated(data: bytes, level: int) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def _found(shape: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    """Yield what ``shape`` matches in the lines of ``text``, in any order, looking at no more than a window at once."""
+def shape_of(pattern: str) -> Shape:
+    """Return a search for ``pattern``, read and run by RE2: in time that grows with the text, whatever that holds.
+
+    Python's own would let one hostile line hold up the whole program.
+
+    Raises:
+        ValueError: RE2 does not know what the pattern asks for, such as a look ahead or a back reference, or reads it
+            otherwise than Python.
+    """
+    # Only where a manifest has a pattern: no other run pays for it.
+    import re2
+
+    below = _OPEN_BELOW.search(pattern)
+    if below is not None:
+        raise ValueError(f"{below.group()} has no lower bound")
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = _MOST_BYTES
+    try:
+        found: Shape = re2.compile(pattern, options)
+    except re2.error as exc:
+        said = exc.args[0]
+        raise ValueError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from exc
+    return found
+
+
+def _found(shape: Shape, text: str) -> Iterator[tuple[int, int]]:
+    """Yield what ``shape`` matches in the lines of ``text``; the rest of a line that has too many matches as well."""
     for line in _LINE.finditer(text):
-        for at in range(0, max(len(line.group()) - _OVERLAP, 1), _WINDOW - _OVERLAP):
-            for found in shape.finditer(line.group(), at, at + _WINDOW):
-                start, end = found.span()
-                if end == at + _WINDOW:
-                    # The window may have cut it: look again from where it begins.
-                    whole = shape.match(line.group(), start, start + _WINDOW)
-                    end = max(end, whole.end() if whole else end)
-                if start < end:
-                    yield line.start() + start, line.start() + end
+        content, looks = _HALF.sub("\N{REPLACEMENT CHARACTER}", line.group()), 0
+        for found in shape.finditer(content):
+            start, end = found.span()
+            looks += len(content) - start
+            if looks > _MOST_LOOKS:
+                yield line.start() + start, line.end()
+                break
+            if start < end:
+                yield line.start() + start, line.start() + end
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from wellhead.egress.policy import Policy, Rule
 from wellhead.errors import AuthError, Code, RefusedError, TransientError, WellheadError
 from wellhead.ids import ConnectorId, Digest, RunId
 from wellhead.images.oci import ImageDigests
-from wellhead.lifecycle import launch, plan
+from wellhead.lifecycle import launch, lend, plan, record
 from wellhead.lifecycle import run as lifecycle
 from wellhead.lifecycle.read import MISCOUNTED, OTHER_STATE, SECRET_IN_STATE, UNCOVERED
 from wellhead.lifecycle.stop import Stop
@@ -317,6 +318,29 @@ def test_a_secret_that_is_told_as_a_hash_is_not_stored(sealed: World, monkeypatc
     assert sealed.run(sealed.connect()).exit_code == 0
     with sealed.database.read() as tx:
         assert [each.rejected.sha256 for each in deadletters.latest(tx, sealed.key().connection)] == ["***"]
+
+
+def test_names_and_digests_that_only_look_like_a_secret_are_kept(
+    sealed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lend, "_expect", lambda here, _: here.redactor.add_pattern("[a-z0-9 ]{3,}"))
+    sealed.configure(dead_letters={"max_rows": 1})
+    sealed.connector = Talkative
+    assert sealed.run(sealed.connect()).exit_code == 0
+    with sealed.database.read() as tx:
+        (letter,) = deadletters.latest(tx, sealed.key().connection)
+        (stream,) = streams.all_of(tx, sealed.key().connection)
+    assert letter.rejected.sha256 == hashlib.sha256(b"x").hexdigest()
+    assert (letter.rejected.reason, letter.rejected.column) == ("***", "***")
+    assert stream.shape.primary_key == ("of tops3cret",)
+
+
+def test_a_checkpoint_that_only_looks_like_a_secret_is_shown() -> None:
+    redactor = Redactor()
+    redactor.add("tops3cret")
+    redactor.add_pattern("[a-z0-9]{3,}")
+    here = SimpleNamespace(redactor=redactor)
+    assert record._shown(cast("Any", here), b"page 0123456789 of tops3cret") == "page 0123456789 of ***"
 
 
 def test_a_schema_is_compared_by_what_it_is_and_not_by_what_is_kept_of_it(

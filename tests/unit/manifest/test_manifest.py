@@ -214,6 +214,7 @@ LARGE, DEEP = "a{99999999999}", "(" * 2000 + ")" * 2000
         ([(("compatibility", "breaking", 0, "version"), "1.5.0")], "WH-MAN-013"),
         ([(("runtime", "host"), "about 1")], "WH-MAN-014"),
         ([(("secrets", "slots", "client_secret", "redact_pattern"), "(a+)+")], "WH-MAN-017"),
+        ([(("secrets", "slots", "client_secret", "redact_pattern"), "(?=hk_)[a-z_]+")], "WH-MAN-017"),
         ([(("secrets", "slots", "client_secret", "redact_pattern"), "(hk_[a-z]+)?")], "WH-MAN-025"),
         ([(("secrets", "slots", "client_secret", "redact_pattern"), "^$")], "WH-MAN-025"),
         ([(("network", "variables", "region"), {"pattern": SLOW})], "WH-MAN-017"),

@@ -192,25 +192,33 @@ WRAPPING = {
 }
 
 
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        (Answer(400, {"errors": ["invalid role or secret ID"]}), AuthError),
-        (Answer(503, {"errors": ["sealed"]}), TransientError),
-        (Answer(200, {"auth": None}), TransientError),
-    ],
-    ids=["another role's", "away", "strange"],
-)
-def test_a_secret_id_that_does_not_log_in_replaces_none(
-    tmp_path: Path, answer: Answer, kind: type[TransientError | AuthError]
-) -> None:
-    with scripted({**WRAPPING, "auth/approle/login": [answer]}) as (address, seen), pytest.raises(kind) as caught:
+@pytest.mark.parametrize("said", ["invalid role or secret ID", "permission denied"])
+def test_a_secret_id_that_does_not_log_in_replaces_none(tmp_path: Path, said: str) -> None:
+    login = {"auth/approle/login": [Answer(403 if "denied" in said else 400, {"errors": [said]})]}
+    with scripted({**WRAPPING, **login}) as (address, seen), pytest.raises(AuthError) as caught:
         store(address, tmp_path, approle=True).login_wrapped("s.wrapping")
     assert (tmp_path / "secret-id").read_text() == OLD
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret-id", "token"]
     assert "the wrapping token is spent" in str(caught.value.hint)
     assert NEW not in f"{caught.value.message} {caught.value.hint}"
     assert seen[-1] == ("auth/approle/login", {"role_id": "host", "secret_id": NEW})
+
+
+@pytest.mark.parametrize("path", ["auth/approle/login", "auth/token/lookup-self"])
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(503, {"errors": ["sealed"]}), Answer(429, {"errors": []}), Answer(200, "no JSON")],
+    ids=["away", "throttled", "strange"],
+)
+def test_a_secret_id_that_could_not_be_tried_is_stored_and_told_so(tmp_path: Path, path: str, answer: Answer) -> None:
+    script = {**WRAPPING, "auth/approle/login": [Answer(200, MINTED)], path: [answer]}
+    with scripted(script) as (address, _), pytest.raises(TransientError) as caught:
+        store(address, tmp_path, approle=True).login_wrapped("s.wrapping")
+    assert caught.value.code is vault.UNREACHABLE
+    assert (tmp_path / "secret-id").read_text() == f"{NEW}\n"
+    assert (tmp_path / "secret-id").stat().st_mode & 0o777 == 0o600
+    assert f"the new secret id is stored in {tmp_path / 'secret-id'} and was not tried" in str(caught.value.hint)
+    assert NEW not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_secret_id_is_stored_once_it_has_logged_in_and_out(tmp_path: Path) -> None:

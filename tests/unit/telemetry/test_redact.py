@@ -188,6 +188,8 @@ def test_a_secret_too_short_to_be_found_is_refused_without_being_repeated() -> N
 
 SHAPE = "hk_[A-Za-z0-9]{20,}"
 TOKEN = "hk_" + "aB3" * 10
+#: One character here, four bytes in UTF-8.
+WIDE = "\N{GRINNING FACE}"
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,10 @@ TOKEN = "hk_" + "aB3" * 10
         (f"({SHAPE})?", f"as it was, but {TOKEN}", f"as it was, but {MARK}"),
         ("x*", "nothing of it", "nothing of it"),
         (r"\bhk_\w+", "ahk_1 hk_1", f"ahk_1 {MARK}"),
+        (SHAPE, f"{WIDE}é {TOKEN} {WIDE}\n{WIDE}{TOKEN}é", f"{WIDE}é {MARK} {WIDE}\n{WIDE}{MARK}é"),
+        (f"({SHAPE})|(x)*", f"é{TOKEN} xé", f"é{MARK} {MARK}é"),
     ],
-    ids=["shape", "lines", "too short", "anchors", "also empty", "empty", "words"],
+    ids=["shape", "lines", "too short", "anchors", "also empty", "empty", "words", "wide", "groups"],
 )
 def test_what_has_the_shape_of_a_secret_is_struck_from_a_text(pattern: str, text: str, clean: str) -> None:
     redactor = Redactor()
@@ -220,13 +224,54 @@ def test_a_shape_is_found_wherever_it_stands_in_a_long_line(before: int, length:
     assert redactor.text("." * before + token + "." * 3000) == "." * before + MARK + "." * 3000
 
 
-def test_a_pattern_is_shown_a_long_line_in_windows() -> None:
+def test_each_of_64_tokens_in_the_longest_line_of_a_log_is_struck_alone() -> None:
     redactor = Redactor()
-    redactor.add_pattern("a+b")
+    redactor.add_pattern(SHAPE)
+    line = (TOKEN + " " * (256 - len(TOKEN))) * 64
+    assert redactor.text(line) == line.replace(TOKEN, MARK)
+
+
+def test_a_shape_is_found_beside_half_a_character() -> None:
+    redactor = Redactor()
+    redactor.add_pattern(SHAPE)
+    assert redactor.text(f"\ud83d{TOKEN}\udca9 {TOKEN}") == f"\ud83d{MARK}\udca9 {MARK}"
+
+
+def test_a_search_takes_time_that_grows_with_the_line() -> None:
+    redactor = Redactor()
+    for pattern in ("a+b", "[a-z]*[a-z]*!", "(a+){1,99}!", "(?:-(?:a?){20})*!", "tok(?:_[A-Za-z0-9]+[0-9a-z]*)+="):
+        redactor.add_pattern(pattern)
     began = time.process_time()
-    # As a whole it would take more than ten seconds: from each place it runs to the end.
+    # Python's own search would take from ten seconds to ages: from each place it runs to the end.
     assert redactor.text("a" * 150_000) == "a" * 150_000
     assert time.process_time() - began < 4
+
+
+def test_of_a_line_with_very_many_matches_the_rest_is_struck() -> None:
+    redactor = Redactor()
+    redactor.add_pattern("a(?:.*b)?")
+    began = time.process_time()
+    # Each match looks for its end in all that is left of the line.
+    assert redactor.text("a!" * 20_000 + "\nsecond a") == f"{MARK}!" * 26 + MARK + f"\nsecond {MARK}"
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?=a)a", r"(a)\1", "(?<!a)b", "a{1001}", "a{,3}b", "a{,}b", "(", "\ud83d", r"\Z", "([a-z]{9}){999}"]
+)
+def test_what_cannot_be_searched_for_in_bounded_time_is_refused(pattern: str) -> None:
+    redactor = Redactor()
+    with pytest.raises(ValueError, match=r"\w"):
+        redactor.add_pattern(pattern)
+    assert redactor.text("aab") == "aab"
+
+
+def test_of_a_name_or_a_digest_known_values_alone_are_struck() -> None:
+    redactor = Redactor()
+    redactor.add("canary7f3a9c")
+    redactor.add_pattern("[A-Za-z0-9]{6,}")
+    assert redactor.known("canary7f3a9c of customers") == f"{MARK} of customers"
+    assert redactor.text("canary7f3a9c of customers") == f"{MARK} of {MARK}"
 
 
 def test_a_shape_that_covers_half_a_secret_leaves_nothing_of_the_other_half() -> None:
