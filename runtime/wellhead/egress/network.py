@@ -402,9 +402,12 @@ class Fence:
     def problem(self) -> WellheadError | None:
         """Return why the gateway ended before it was told to, or None; then every connection has ended as well.
 
-        Once the fence has fallen, also why the record may not be whole.
+        While the fence stands the Engine is asked, too. Once it has fallen, also why the record may not be whole.
+
+        Raises:
+            WellheadError: the Engine does not say whether the gateway runs.
         """
-        return self._watch.problem
+        return self._watch.find_problem()
 
 
 class Fencer:
@@ -454,9 +457,10 @@ class Fencer:
         name = f"wh-{labels.run_id}-{secrets.token_hex(3)}"
         folders.prepare_root(self._root)
         with ExitStack() as standing:
+            # First of all: it tells `clean` that somebody needs the image and the outbound network.
+            folder = standing.enter_context(folders.file_folder(self._root, labels))
             image_id = self._image()
             outbound = ensure_outbound(self._engine, self._settings)
-            folder = standing.enter_context(folders.file_folder(self._root, labels))
             network_id, subnet = standing.enter_context(_slot(self._engine, self._settings, labels, name))
             resolv_conf = folder.path / "resolv.conf"
             # No search domains, and never a second try with one: a name means itself.
@@ -513,6 +517,7 @@ class _Follower:
         self._ready = threading.Event()
         self._is_ready = False
         self._is_stopping = False
+        self._taken = 0
         self._thread = threading.Thread(target=self._run, name=f"audit-{container.name}", daemon=True)
 
     def __enter__(self) -> _Follower:
@@ -532,6 +537,21 @@ class _Follower:
             if self.problem is None and (self.last is None or self.last["reason"] != "stopped"):
                 self.problem = self._why_it_ended()
 
+    def find_problem(self) -> WellheadError | None:
+        """Return why the gateway has ended, also where its lines do not tell yet."""
+        if self.problem is None and not self._is_stopping:
+            # Behind its last line it serves nobody, though it may take a moment to go.
+            if self.last is None and self._runs():
+                return None
+            # Its last line, which may tell why, can still be on its way.
+            self._thread.join(STOP_S)
+            self._note_end()
+        return self.problem
+
+    def _note_end(self) -> None:
+        if self.problem is None:
+            self.problem = self._why_it_ended()
+
     def await_ready(self) -> None:
         """Return once the gateway serves.
 
@@ -549,14 +569,43 @@ class _Follower:
 
     def _run(self) -> None:
         try:
-            for line in self._container.follow():
-                self._take(line)
+            while self._breaks_off():
+                time.sleep(BETWEEN_S)
         except WellheadError as exc:
-            self.problem = exc
+            # What breaks while the gateway is stopped, or behind its last line, says nothing about its life.
+            if self.last is None and not self._is_stopping:
+                self.problem = exc
         finally:
-            if self.problem is None and not self._is_stopping:
-                self.problem = self._why_it_ended()
+            if not self._is_stopping:
+                self._note_end()
             self._ready.set()
+
+    def _breaks_off(self) -> bool:
+        """Take the lines that are new, as long as there are any; say whether the gateway runs on without its log."""
+        try:
+            for number, line in enumerate(self._container.follow()):
+                if number >= self._taken:
+                    self._take(line)
+                    self._taken += 1
+        except WellheadError as exc:
+            if self.last is not None or self._is_stopping:
+                raise
+            try:
+                is_running = self._runs()
+            except TransientError:
+                # An Engine that is away says nothing of the gateway: it is asked again.
+                return True
+            if not is_running:
+                raise self._why_it_ended() from exc
+            return True
+        return self.last is None and not self._is_stopping and self._runs()
+
+    def _runs(self) -> bool:
+        try:
+            return self._container.inspect().running
+        except ConfigurationError:
+            # Somebody removed it.
+            return False
 
     def _take(self, line: bytes) -> None:
         fields = json.loads(line)

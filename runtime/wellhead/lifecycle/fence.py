@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from wellhead import failpoints
 from wellhead.egress.network import AuditRecord, Fence
@@ -13,7 +14,8 @@ from wellhead.errors import WellheadError
 from wellhead.lifecycle import ahead
 from wellhead.lifecycle.host import Run
 from wellhead.lifecycle.record import HOLE_EVENT
-from wellhead.registry import egress_audit, runs
+from wellhead.registry import egress_audit, run_state, runs
+from wellhead.registry.database import Transaction
 from wellhead.telemetry.logs import Level
 
 
@@ -25,64 +27,104 @@ def fenced(here: Run, policy: Policy) -> Iterator[Attachment | None]:
     missing.
 
     Raises:
-        WellheadError: the fence cannot be put up; it fell by itself: then that is the reason for what followed; or its
-            record is not whole, where nothing followed.
+        WellheadError: the fence cannot be put up; or it fell by itself: then that is the reason for what followed, and
+            the error where nothing followed.
     """
     if policy.opens_nothing:
         yield None
         return
     claim = here.claim
     labels = Labels(claim.run_id, claim.host_id, claim.epoch, str(claim.connection), GATEWAY)
+    with here.host.database.read() as tx:
+        look = _Look(_completed(here, tx))
     with here.host.fencer().fence(labels, policy, meanwhile=ahead.import_later_steps) as fence:
         failpoints.reach("network_made")
-        is_told = False
         try:
             # Invariant 9: fenced before started. The gateway has answered by now.
             yield fence.attachment
-            is_told = True
         except WellheadError as error:
-            problem = fence.problem()
+            problem = look.at(fence)
             if problem is not None:
                 raise problem from error
             raise
+        else:
+            look.at(fence)
+            look.is_clean = True
         finally:
-            if is_told:
-                _note(here, fence, policy, is_noticed=False)
+            if look.is_clean:
+                _note(here, fence, policy, look)
             else:
-                _note_or_log(here, fence, policy)
+                _note_or_log(here, fence, policy, look)
         problem = fence.problem()
-        if problem is not None:
+        if problem is not None and not look.excuses(fence):
             # A connector may take a line that breaks for the end of what there is to read.
             raise problem
 
 
-def _note(here: Run, fence: Fence, policy: Policy, *, is_noticed: bool = True) -> None:
-    """Store what was seen, and what cannot have been; ``is_noticed`` says whether the attempt failed, too."""
+@dataclass(slots=True)
+class _Look:
+    """What is known of an attempt and its gateway from before the fence is taken down."""
+
+    completed: frozenset[tuple[str, str, int]]
+    """The units that were complete before it began."""
+    is_clean: bool = False
+    """Whether it ended without an error."""
+    is_up: bool = False
+    """Whether the gateway ran when the connector was gone."""
+
+    def at(self, fence: Fence) -> WellheadError | None:
+        """Return why the gateway ended by itself; None also where the Engine does not say."""
+        try:
+            problem = fence.problem()
+        except WellheadError:
+            # Then its last line says it, or nobody does.
+            return None
+        self.is_up = problem is None
+        return problem
+
+    def excuses(self, fence: Fence) -> bool:
+        """Say whether only a line about the past is missing: a gateway outlived its connector, so no row can be."""
+        return self.is_up and not fence.is_complete
+
+
+def _completed(here: Run, tx: Transaction) -> frozenset[tuple[str, str, int]]:
+    # Completing a unit is a commit, so that one which was complete before is told from itself.
+    units = run_state.all_of(tx, here.claim.connection)
+    return frozenset((unit.stream.stream, unit.unit, unit.commit_no) for unit in units if unit.complete)
+
+
+def _note(here: Run, fence: Fence, policy: Policy, look: _Look) -> None:
+    """Store what was seen, and what cannot have been."""
     try:
         records = fence.close()
     except WellheadError:
         # An Engine that is away takes nothing back of what the gateway told before.
-        _store(here, fence, fence.audit(), policy, is_noticed=is_noticed)
+        _store(here, fence, fence.audit(), policy, look)
         raise
-    _store(here, fence, records, policy, is_noticed=is_noticed)
+    _store(here, fence, records, policy, look)
 
 
-def _store(here: Run, fence: Fence, records: Sequence[AuditRecord], policy: Policy, *, is_noticed: bool) -> None:
+def _store(here: Run, fence: Fence, records: Sequence[AuditRecord], policy: Policy, look: _Look) -> None:
     own = frozenset(rule.host for rule in policy.rules if not rule.is_wildcard)
     contacts = [_contact(here, record, own) for record in records]
     problem, names = fence.problem(), fence.unrecorded_names
+    is_late = problem is not None and look.excuses(fence)
     with here.host.database.transaction() as tx:
         egress_audit.note(tx, here.claim.run_id, contacts)
         if problem is not None or names:
             code = None if problem is None else str(problem.code)
+            # No attempt reads again what is complete: what was taken for its end behind a dead gateway stays lost.
+            is_noticed = is_late or not (look.is_clean or _completed(here, tx) - look.completed)
             details = {"code": code, "is_noticed": is_noticed, "unrecorded_names": names}
             runs.note_event(tx, here.claim.run_id, HOLE_EVENT, details)
+    if problem is not None and is_late:
+        here.log.write(Level.WARNING, "egress_record_incomplete", code=str(problem.code), error=problem.message)
 
 
-def _note_or_log(here: Run, fence: Fence, policy: Policy) -> None:
+def _note_or_log(here: Run, fence: Fence, policy: Policy, look: _Look) -> None:
     """Store what was seen; where that fails, too, the run's own error is the one to tell."""
     try:
-        _note(here, fence, policy)
+        _note(here, fence, policy, look)
     except WellheadError as error:
         here.log.write(Level.WARNING, "egress_not_recorded", code=str(error.code), error=error.message)
 

@@ -134,8 +134,11 @@ def close(here: Run, plan: Plan | None, logical_run_id: str | None, ending: Endi
             hint=f"`wellhead runs show {here.claim.run_id}` lists them; what was read is committed",
         )
         status, exit_code = Status.REFUSED, RefusedError.exit_code
-    if status is Status.SUCCEEDED and any(_is_unnoticed_hole(event) for event in events):
-        # The attempt after it found every stream read to its end, and so could not make up for it.
+    is_open = status in (Status.SUCCEEDED, Status.PARTIAL) or (
+        status is Status.FAILED and error is not None and error.code == GATEWAY_ENDED
+    )
+    if is_open and any(_is_unnoticed_hole(event) for event in events):
+        # An attempt after it found streams or units read to their end, and so could not make up for it.
         error = TransientError(
             "the egress gateway ended while the connector read, and the connector went on to its end: rows may be "
             "missing, and connections are missing from the record",
@@ -302,7 +305,7 @@ def _shown(here: Run, state: bytes) -> str:
         text = ""
     if not text or len(text) > 200 or not text.isprintable():
         return f"sha256:{hashlib.sha256(state).hexdigest()}"
-    return here.redactor.text(text)
+    return here.redactor.known(text)
 
 
 def error_of(here: Run, error: WellheadError) -> ErrorReport:

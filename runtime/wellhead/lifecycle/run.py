@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from wellhead.connections import ConnectionFile
+from wellhead.egress.network import GATEWAY_ENDED
 from wellhead.errors import (
     AuthError,
     Code,
@@ -345,6 +346,9 @@ def _attempts(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
                 here.stop.request(Reason.FENCED)
             if here.stop.reason is not None:
                 raise
+            if error.code == GATEWAY_ENDED and not _todo(plan, order, progress):
+                # All was read behind it: an attempt that has nothing to read cannot make up for it.
+                raise
             match _decide(here, progress, order, error):
                 case retry.Again(delay_s=delay_s, refresh_secrets=refresh):
                     progress.refreshed_secrets |= refresh
@@ -382,9 +386,16 @@ def _decide(here: Run, progress: Progress, order: Order, error: WellheadError) -
     return retry.decide(error, history, settings, here.host.clock.now(), random.random())  # noqa: S311
 
 
+def _names(plan: Plan, order: Order) -> tuple[str, ...]:
+    return order.streams or tuple(stream.name for stream in plan.connection.streams)
+
+
+def _todo(plan: Plan, order: Order, progress: Progress) -> list[str]:
+    return [name for name in _names(plan, order) if name not in progress.done and name not in progress.failed]
+
+
 def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
-    names = order.streams or tuple(stream.name for stream in plan.connection.streams)
-    todo = [name for name in names if name not in progress.done and name not in progress.failed]
+    todo = _todo(plan, order, progress)
     with _opened(here, plan, progress) as session:
         from wellhead.lifecycle import discover
 
@@ -396,7 +407,7 @@ def _attempt(here: Run, plan: Plan, order: Order, progress: Progress) -> None:
             for stream in offered:
                 if here.stop.reason is None:
                     read(here, plan, order, session, stream, progress, _truth(here, plan, session))
-    progress.is_done = progress.done.issuperset(names)
+    progress.is_done = progress.done.issuperset(_names(plan, order))
     if here.stop.reason is None and progress.failed and not progress.done:
         raise next(iter(progress.failed.values()))
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from tests.containers import labels
+from tests.parts import wait_until
 from wellhead.egress import network
 from wellhead.egress.network import Fencer, FenceSettings, host_resolver, policy_of
 from wellhead.egress.policy import Policy, Rule
 from wellhead.engine.client import ConflictError, Engine, Network, NetworkSpec
-from wellhead.errors import ConfigurationError, TransientError
+from wellhead.errors import ConfigurationError, TransientError, WellheadError
 from wellhead.manifest.egress import EgressEntry
 
 SETTINGS = FenceSettings(slots=IPv4Network("198.18.0.0/22"), outbound_subnet=IPv4Network("172.31.255.0/24"))
@@ -243,6 +245,8 @@ class Gateway:
     """A container that writes these lines, the last ones once it is told to stop."""
 
     name = "gateway"
+    is_running = True
+    refusal: WellheadError | None = None
 
     def __init__(self, *lines: dict[str, Any], at_end: tuple[dict[str, Any], ...] = ()) -> None:
         self._lines = lines
@@ -259,6 +263,11 @@ class Gateway:
     def stop(self, grace_s: float) -> None:
         self.told.set()
 
+    def inspect(self) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        return SimpleNamespace(running=self.is_running)
+
 
 class Away(Gateway):
     """Whose Engine does not answer when it is told to stop."""
@@ -273,10 +282,13 @@ DENIED = {"kind": "name", "at": 1.0, "host": "evil.test", "verdict": "deny", "re
 STOPPED = {"kind": "end", "reason": "stopped", "unrecorded_names": 3}
 
 
-def followed(gateway: Gateway) -> network._Follower:
+def followed(
+    gateway: Gateway, until: Callable[[network._Follower], bool] = lambda _follower: True
+) -> network._Follower:
     follower = network._Follower(cast(Any, gateway))
     with follower:
         follower.await_ready()
+        wait_until(lambda: until(follower), what="the gateway's log has come as far", within_s=10)
     return follower
 
 
@@ -312,3 +324,82 @@ def test_a_record_that_breaks_off_is_told_though_the_engine_is_away() -> None:
         follower.await_ready()
     assert follower.problem is not None
     assert follower.problem.code == network.GATEWAY_ENDED
+
+
+class Breaking(Gateway):
+    """Whose log breaks off behind its lines: the first time, or where ``is_late``, while it is told to stop."""
+
+    def __init__(self, *lines: dict[str, Any], at_end: tuple[dict[str, Any], ...] = (), is_late: bool = False) -> None:
+        super().__init__(*lines, at_end=at_end)
+        self.follows = 0
+        self._is_late = is_late
+
+    def follow(self) -> Iterator[bytes]:
+        self.follows += 1
+        if self._is_late:
+            yield from super().follow()
+        elif self.follows == 1:
+            yield from (json.dumps(line).encode() for line in self._lines)
+        else:
+            yield from super().follow()
+            return
+        raise TransientError("the Engine does not answer", code=network.NO_SLOT)
+
+
+def test_a_log_that_breaks_while_the_gateway_runs_is_read_on_and_no_line_twice() -> None:
+    gateway = Breaking(READY, DENIED, at_end=(STOPPED,))
+    follower = followed(gateway, until=lambda follower: gateway.follows == 2 or follower.problem is not None)
+    assert (gateway.follows, follower.problem, follower.last) == (2, None, STOPPED)
+    assert [record.host for record in follower.records] == ["evil.test"]
+
+
+def test_a_log_that_breaks_with_an_engine_that_is_away_for_a_moment_is_read_on() -> None:
+    gateway = Breaking(READY, DENIED, at_end=(STOPPED,))
+    gateway.refusal = TransientError("the Engine does not answer", code=network.NO_SLOT)
+    follower = followed(gateway, until=lambda follower: gateway.follows == 2 or follower.problem is not None)
+    assert (follower.problem, follower.last) == (None, STOPPED)
+
+
+def test_a_gateway_that_somebody_removed_has_ended() -> None:
+    gateway = Breaking(READY)
+    gateway.refusal = ConfigurationError("no such container", code=network.NO_SLOT)
+    follower = followed(gateway, until=lambda follower: follower.problem is not None)
+    assert follower.problem is not None
+    assert follower.problem.code == network.GATEWAY_ENDED
+
+
+def test_a_log_that_breaks_with_its_gateway_is_its_end() -> None:
+    gateway = Breaking(READY)
+    gateway.is_running = False
+    follower = followed(gateway, until=lambda follower: follower.problem is not None)
+    assert follower.problem is not None
+    assert (follower.problem.code, gateway.follows) == (network.GATEWAY_ENDED, 1)
+
+
+def test_a_log_that_breaks_behind_its_last_line_is_whole() -> None:
+    follower = followed(Breaking(READY, at_end=(STOPPED,), is_late=True))
+    assert (follower.problem, follower.last) == (None, STOPPED)
+
+
+def test_a_gateway_that_has_ended_is_found_though_its_log_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "STOP_S", 0.01)
+    gateway = Gateway(READY, at_end=(STOPPED,))
+    follower = network._Follower(cast(Any, gateway))
+    with follower:
+        follower.await_ready()
+        assert follower.find_problem() is None
+        gateway.is_running = False
+        found = follower.find_problem()
+    assert found is not None
+    assert found.code == network.GATEWAY_ENDED
+
+
+def test_a_gateway_that_has_said_its_last_line_serves_nobody_though_it_runs() -> None:
+    gateway = Gateway(READY, STOPPED)
+    follower = network._Follower(cast(Any, gateway))
+    follower._thread = threading.Thread(target=lambda: None)
+    follower._thread.start()
+    follower._take(json.dumps(STOPPED).encode())
+    found = follower.find_problem()
+    assert found is not None
+    assert found.code == network.GATEWAY_ENDED

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import wellhead_sdk as sdk
+from tests.parts import wait_until
 from tests.unit.lifecycle.conftest import World
 from wellhead import app as services
 from wellhead.cli import connection
@@ -223,6 +224,7 @@ class Falling:
     unrecorded_names: int = 0
     stood: int = 0
     attachment: None = None
+    is_complete = True
 
     @contextmanager
     def fence(self, labels: object, policy: Policy, meanwhile: Callable[[], None]) -> Iterator[Any]:
@@ -288,6 +290,111 @@ def test_a_run_that_recovered_in_its_next_attempt_has_succeeded_and_says_what_is
     report = falling.run(falling.connect(config={"rows": 3}))
     assert (report.exit_code, report.attempts, falling.ids()) == (0, 2, [0, 1, 2])
     assert _holes(falling, report) == [{"code": GATEWAY_ENDED.name, "is_noticed": True, "unrecorded_names": 0}]
+
+
+class Breaking(Generator):
+    """Whose first attempt fails in `events`, or in the second part of `rows` once the first is complete."""
+
+    world: World
+
+    def read(self, session: Any, request: Any, out: Any) -> None:
+        if self.world.fencer.stood == 1:
+            if request.unit.key == "part-01":
+                wait_until(lambda: self.world.units()["part-00"].complete, what="the first part is read", within_s=10)
+            if request.stream == "events" or request.unit.key == "part-01":
+                raise sdk.Transient("the server closed the connection")
+        super().read(session, request, out)
+
+
+@pytest.fixture
+def breaking(falling: World) -> World:
+    """A connection whose gateway ends in the first attempt, which one of its reads notices and another does not."""
+    falling.connector = type("Breaking", (Breaking,), {"world": falling})
+    return falling
+
+
+UNSELECTABLE = {"name": "empty", "columns": ["nobody has it"]}
+
+
+@pytest.mark.parametrize(
+    ("streams", "partitions"),
+    [(("rows", "events"), 1), (("rows",), 2), (("rows", UNSELECTABLE, "events"), 1)],
+    ids=["a stream", "a unit", "in part"],
+)
+def test_what_was_completed_behind_a_gateway_that_ended_is_told_though_another_read_noticed(
+    breaking: World, streams: tuple[str | dict[str, Any], ...], partitions: int
+) -> None:
+    report = breaking.run(breaking.connect(*streams, config={"rows": 4, "partitions": partitions}))
+    assert report.error is not None
+    assert (report.status, report.exit_code, report.error.code) == (Status.FAILED, 75, GATEWAY_ENDED.name)
+    assert "rows may be missing" in report.error.message
+    assert _holes(breaking, report) == [{"code": GATEWAY_ENDED.name, "is_noticed": False, "unrecorded_names": 0}]
+    assert (report.attempts, breaking.ids()) == (2, [0, 1, 2, 3])
+
+
+def test_what_was_only_committed_before_a_gateway_ended_is_made_up_for(falling: World) -> None:
+    falling.configure(commit={"max_bytes": 1})
+    with falling.failing(fail_at=3, fail_once=True, page_rows=1):
+        report = falling.run(falling.connect(config={"rows": 4}))
+    assert (report.exit_code, report.attempts, falling.ids()) == (0, 2, [0, 1, 2, 3])
+    assert _holes(falling, report) == [{"code": GATEWAY_ENDED.name, "is_noticed": True, "unrecorded_names": 0}]
+
+
+def test_what_was_complete_before_is_no_sign_of_a_loss(falling: World) -> None:
+    file = falling.connect("rows", {"name": "events", "mode": "incremental"}, config={"rows": 4})
+    falling.fencer.falls = 0
+    assert falling.run(file).exit_code == 0
+    falling.fencer = Falling()
+    with falling.failing(fail_at=0, fail_once=True):
+        report = falling.run(file, full_refresh=True)
+    assert _holes(falling, report)[0]["is_noticed"]
+
+
+def test_an_attempt_with_nothing_left_to_read_is_not_made(falling: World) -> None:
+    report = falling.run(falling.connect("rows", UNSELECTABLE, config={"rows": 3}))
+    assert report.error is not None
+    assert "rows may be missing" in report.error.message
+    assert (report.exit_code, report.attempts, falling.fencer.stood) == (75, 1, 1)
+
+
+@dataclass
+class Late(Falling):
+    """A fence of whose gateway something is only known once it has fallen, or is asked for in vain before that."""
+
+    is_complete: bool = False
+    is_silent: bool = False
+    has_fallen: bool = False
+
+    def problem(self) -> WellheadError | None:
+        if self.is_silent and not self.has_fallen:
+            raise TransientError("the Engine does not answer", code=Code("WH-TST-001", "A test's own."))
+        return super().problem() if self.has_fallen else None
+
+    def close(self) -> list[AuditRecord]:
+        self.has_fallen = True
+        return []
+
+
+def test_a_last_line_that_is_missing_does_not_fail_a_run_whose_gateway_outlived_its_connector(falling: World) -> None:
+    falling.fencer = Late()
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert (report.exit_code, report.attempts, falling.ids()) == (0, 1, [0, 1, 2])
+    assert _holes(falling, report) == [{"code": GATEWAY_ENDED.name, "is_noticed": True, "unrecorded_names": 0}]
+
+
+@pytest.mark.parametrize("fencer", [Late(is_complete=True), Late(is_silent=True)], ids=["its own end", "unknown"])
+def test_a_gateway_that_may_have_ended_before_its_connector_fails_the_run(falling: World, fencer: Late) -> None:
+    falling.fencer = fencer
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (75, GATEWAY_ENDED.name)
+    assert not _holes(falling, report)[0]["is_noticed"]
+
+
+def test_an_engine_that_does_not_say_whether_a_gateway_runs_is_believed_its_last_line(falling: World) -> None:
+    falling.fencer = Late(falls=0, is_silent=True)
+    report = falling.run(falling.connect(config={"rows": 3}))
+    assert (report.exit_code, report.attempts, _holes(falling, report)) == (0, 1, [])
 
 
 def test_names_that_were_only_counted_are_told(falling: World) -> None:
