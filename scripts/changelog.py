@@ -1,7 +1,7 @@
 """Assemble changelog.d/ into CHANGELOG.md under a version, and remove the fragments: `changelog.py VERSION`.
 
-A fragment is `NAME.KIND.md` and holds what a user will care about: one item, or several that begin with "- ". Any Python
-3.11 runs this.
+A fragment is `NAME.KIND.md` and holds what a user will care about: one item, or several that begin with "- ".
+Any Python 3.11 runs this.
 """
 
 from __future__ import annotations

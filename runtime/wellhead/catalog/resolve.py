@@ -61,6 +61,7 @@ class Request:
         current: version the connection ran last, which may go on although it was yanked since.
         auto_update: how far it may move from ``current`` by itself.
         objections: version → why this connection is not moved to it by itself.
+        unreadable: version → why this host cannot run it, whoever asks for it.
         state_version: format of the stored checkpoints; None where there are none.
         platform: of the Engine.
         protocols: versions the host speaks.
@@ -80,6 +81,7 @@ class Request:
     auto_update: AutoUpdate = "minor"
     state_version: int | None = None
     objections: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,8 @@ def _unfit(request: Request, rule: Rule, candidate: Candidate) -> str | None:
     if request.state_version is not None and request.state_version not in candidate.state_reads:
         reads = ", ".join(map(str, sorted(candidate.state_reads)))
         return f"cannot read the stored state of version {request.state_version} (reads {reads})"
+    if candidate.version != request.current and candidate.version in request.unreadable:
+        return request.unreadable[candidate.version]
     return _awaited(request, rule, candidate)
 
 

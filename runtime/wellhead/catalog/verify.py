@@ -21,7 +21,7 @@ from wellhead.catalog import cosign, signature
 from wellhead.catalog.keys import KeyId, PrivateKey
 from wellhead.catalog.signature import Statement
 from wellhead.catalog.trust import Rule, Trust
-from wellhead.errors import Code, RefusedError, counted
+from wellhead.errors import Code, ConfigurationError, RefusedError, counted
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import base, naming, oci, provenance, sbom
 from wellhead.images.oci import ImageDigests
@@ -131,6 +131,8 @@ def verify_release(
             (034), an image config that no connector may have (035), no SBOM (037) or provenance (038) where the rule
             requires them, another builder (039) or base image (026) than it allows, a descriptor that lies (027), or
             bytes missing or changed in the store (WH-IMG-011 to 014).
+        ConfigurationError: a newer Wellhead has published it, and its manifest says what this one does not know
+            (WH-DOC-003).
     """
     rule = trust.rule(connector)
     shelf = store.shelf(connector)
@@ -149,6 +151,35 @@ def verify_release(
         raise _other_manifest(f"its bytes do not have the signed hash {statement.manifest_sha256}")
     _require_evidence(shelf, children, rule, connector, version, images, statement)
     return VerifiedRelease(connector, version, index_digest, manifest, sha256, images, key_ids, statement)
+
+
+def is_newer(
+    kept: Store, given: Store, connector: ConnectorId, version: str, index_digest: Digest, trust: Trust
+) -> bool:
+    """Say whether one store has a later signature of a release than another store, and one that counts here.
+
+    A release may have been signed anew: the older signature may end tomorrow. One that does not count here, as it has
+    ended already, is older than any that does.
+    """
+    name = signature_name(connector, index_digest)
+    before, offered = kept.named(name), given.named(name)
+    if before is None or (offered is not None and offered.digest == before.digest):
+        return False
+    known = _counting(kept, connector, version, index_digest, trust)
+    if known is None:
+        return False
+    said = _counting(given, connector, version, index_digest, trust)
+    return said is None or known.issued_at > said.issued_at
+
+
+def _counting(
+    store: Store, connector: ConnectorId, version: str, index_digest: Digest, trust: Trust
+) -> Statement | None:
+    """Return what was signed of a release; None where that does not count here."""
+    try:
+        return verify_release(store, index_digest, connector, version, trust).statement
+    except ConfigurationError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,8 +443,10 @@ def _manifest(
     found = [child for child in children if child.annotations.get(oci.ROLE_ANNOTATION) == "manifest"]
     if len(found) != 1:
         raise _other_manifest(f"there are {len(found)} in the index")
-    contents = {item.media_type: item for item in _parts(shelf, found[0], "the connector manifest's artifact").layers}
-    if set(contents) != {oci.CONNECTOR_MANIFEST, oci.CONNECTOR_YAML}:
+    layers = _parts(shelf, found[0], "the connector manifest's artifact").layers
+    contents = {item.media_type: item for item in layers}
+    # One of each: of two, another reader may take the other one.
+    if len(layers) != 2 or set(contents) != {oci.CONNECTOR_MANIFEST, oci.CONNECTOR_YAML}:
         raise _other_manifest("its artifact has other contents")
     written = _content(shelf, contents[oci.CONNECTOR_YAML], "the connector manifest (manifest.yaml)")
     # The JSON form stands in the signed index by its digest, and is read in a tenth of the YAML's time.

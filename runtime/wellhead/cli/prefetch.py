@@ -24,13 +24,14 @@ def prefetch(
     from wellhead import app as services
     from wellhead import connections
     from wellhead.catalog import verify
-    from wellhead.ids import ConnectorId
+    from wellhead.ids import ConnectorId, Digest
     from wellhead.images import naming, store
     from wellhead.lifecycle.resolution import choose
 
     if bool(names) == every:
         raise UsageError("name connections, or give --all", code=WHICH, hint="wellhead prefetch --all")
     rows: list[dict[str, Any]] = []
+    done: set[Digest] = set()
     with services.opened(config) as app:
         host = app.host()
         if every:
@@ -41,12 +42,20 @@ def prefetch(
             chosen = choose(host, file, host.platform).require()
             connector = ConnectorId(file.connection.connector)
             moved = 0
-            if app.remote is not None:
+            is_done = chosen.digest in done
+            if app.remote is not None and not is_done:
                 # Also where the release is here already: what is said about it may be newer there.
                 release = naming.name_of(connector, chosen.version)
-                moved = store.copy_index(app.remote, app.layout, connector, chosen.digest, release).bytes
-            verified = verify.verify_release(app.layout, chosen.digest, connector, chosen.version, app.trust)
-            verify.verify_layers(app.layout, verified)
+                replaces = not verify.is_newer(
+                    app.layout, app.remote, connector, chosen.version, chosen.digest, app.trust
+                )
+                moved = store.copy_index(
+                    app.remote, app.layout, connector, chosen.digest, release, replaces=replaces, done=done
+                ).bytes
+            if not is_done:
+                verified = verify.verify_release(app.layout, chosen.digest, connector, chosen.version, app.trust)
+                verify.verify_layers(app.layout, verified)
+                done.add(chosen.digest)
             rows.append(
                 {
                     "connection": file.connection.name,

@@ -81,20 +81,27 @@ def mirror(
     """Copy releases with everything said about them from one store to another, byte for byte.
 
     Stores that need a password have a name under `mirrors` in wellhead.yaml. A copy is as trustworthy as its source:
-    signatures are checked when a release is imported, prefetched or run.
+    signatures are checked when a release is imported, prefetched or run. A signature in TO stays where it is the later
+    one and counts by this project's trust.yaml.
     """
     from wellhead import app as services
-    from wellhead.ids import ConnectorId
-    from wellhead.images import store
+    from wellhead.catalog import verify
+    from wellhead.ids import ConnectorId, Digest
+    from wellhead.images import naming, store
 
     rows = []
+    done: dict[ConnectorId, set[Digest]] = {}
     with services.opened(config) as app:
         here, there = app.store_of(source), app.store_of(target, make=True)
         wanted = [store.releases(here, ConnectorId(name)) for name in connectors or ()] or [store.releases(here)]
         for connector, version in [pair for pairs in wanted for pair in pairs]:
-            done = store.copy_release(here, there, connector, version)
+            found = here.named(naming.name_of(connector, version))
+            is_newer = found is not None and verify.is_newer(there, here, connector, version, found.digest, app.trust)
+            # Of each connector its own: a registry keeps what one has from the others.
+            known = done.setdefault(connector, set())
+            copied = store.copy_release(here, there, connector, version, replaces=not is_newer, done=known)
             rows.append(
-                {"connector": connector, "version": version, "names": len(done.names), "moved_bytes": done.bytes}
+                {"connector": connector, "version": version, "names": len(copied.names), "moved_bytes": copied.bytes}
             )
         told = f"{here.where} to {there.where}"
     if as_json:

@@ -204,8 +204,9 @@ class Layout:
             if made.subject is not None:
                 listed = f"{connector}:{naming.about(made.subject.digest)}"
                 before = named.get(listed)
-                # A list that was changed begins anew: nothing of ours depends on it.
-                is_whole = before is not None and self.claims(before)
+                # A list that was changed begins anew: nothing of ours depends on it. One that can be read goes on, also
+                # where it cannot be marked because somebody else owns it: its entries are others'.
+                is_whole = before is not None and _is_whole(self._blob(before.digest), before.digest)
                 document = self.document(before.digest, listed) if before is not None and is_whole else None
                 list_of_all = oci.with_referrer(document, listed, found, made, known.digest if known else None)
                 meant[listed] = self.put(list_of_all, oci.INDEX)
@@ -338,7 +339,7 @@ class Layout:
         for digest in indexes:
             found.add(digest.removeprefix("sha256:"))
             if self._blob(digest).exists():
-                listed = oci.read(self, digest, "a release index").children
+                listed = oci.read(self, digest, "a release index").manifests
                 found |= {child.digest.removeprefix("sha256:") for child in listed}
         return found
 

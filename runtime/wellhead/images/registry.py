@@ -325,7 +325,7 @@ class Repository:
         """Return the digests of a release index and of the manifests it lists; of one that is gone only its own."""
         if not self.holds(Descriptor(INDEX, index, 0)):
             return {index}
-        return {index, *(child.digest for child in oci.read(self, index, "a release index").children)}
+        return {index, *(child.digest for child in oci.read(self, index, "a release index").manifests)}
 
     def tags(self) -> list[str]:
         """Return every tag."""

@@ -126,8 +126,16 @@ class Copied:
     bytes: int
 
 
-def copy_release(source: Store, target: Store, connector: ConnectorId, version: str) -> Copied:
-    """Copy a release with everything said about it, children before parents and names last.
+def copy_release(
+    source: Store,
+    target: Store,
+    connector: ConnectorId,
+    version: str,
+    *,
+    replaces: bool = True,
+    done: set[Digest] | None = None,
+) -> Copied:
+    """Copy a release with everything said about it, children before parents and names last; as `copy_index` does.
 
     Raises:
         ConfigurationError: WH-IMG-017, the source has no such release.
@@ -142,7 +150,7 @@ def copy_release(source: Store, target: Store, connector: ConnectorId, version: 
             code=NO_NAME,
             hint="`wellhead catalog list` shows what is published",
         )
-    return copy_index(source, target, connector, found.digest, release)
+    return copy_index(source, target, connector, found.digest, release, replaces=replaces, done=done)
 
 
 def copy_index(
@@ -154,11 +162,13 @@ def copy_index(
     *,
     layers: bool = True,
     replaces: bool = True,
+    done: set[Digest] | None = None,
 ) -> Copied:
     """Copy the release with that index, whatever its tag says by now, and let ``release`` name it in the target.
 
     Without ``layers`` only the documents are copied: enough to verify a release whose image an Engine has. Without
-    ``replaces`` what is said about it in the target stays, and what is not said there yet is added.
+    ``replaces`` what is said about it in the target stays, and what is not said there yet is added. ``done`` is what
+    the caller has copied to the connector's shelf in the target already, which is not looked at again, and grows.
 
     Raises:
         RefusedError: as `copy_release`.
@@ -169,9 +179,10 @@ def copy_index(
         raise naming.taken(release, known.digest, digest, target.where)
     shelf, into = source.shelf(connector), target.shelf(connector)
     index = Descriptor(oci.INDEX, digest, len(shelf.get(digest, f"the release index of {release}")))
-    done: set[Digest] = set() if layers else _layers(shelf, index)
+    done = set() if done is None else done
+    done |= set() if layers else _layers(shelf, index)
     moved = _copy(shelf, into, index, done)
-    said = [name for name in source.names(connector) if _is_about(name, _manifests(shelf, index))]
+    said = _said(source, connector, shelf, index)
     if not replaces:
         said = [name for name in said if target.named(name) is None]
     for name in said:
@@ -188,14 +199,40 @@ def missing(shelf: Shelf, found: Descriptor, depth: int = 0) -> tuple[Descriptor
     """Return what a shelf lacks of a document and all below it, without reading what is large.
 
     Raises:
-        RefusedError: a document that is there is changed or too large (WH-IMG-012 to 014).
+        RefusedError: a document that is there is changed, too large or nested too deep (WH-IMG-012 to 014).
     """
     if not shelf.holds(found):
         return (found,)
-    if found.media_type not in (oci.INDEX, oci.MANIFEST) or depth > oci.DEPTH:
+    if found.media_type not in (oci.INDEX, oci.MANIFEST):
         return ()
+    if depth > oci.DEPTH:
+        raise _too_deep(found)
     below = oci.read(shelf, found.digest, "a document").children
     return tuple(each for child in below for each in missing(shelf, child, depth + 1))
+
+
+def require_whole(store: Store, connector: ConnectorId, digest: Digest) -> None:
+    """Refuse a release of which a copy would end half-way.
+
+    Raises:
+        RefusedError: something of it, or of what is said about it, is missing, changed, too large or of the wrong form
+            (WH-IMG-011 to 014).
+    """
+    shelf = store.shelf(connector)
+    index = Descriptor(oci.INDEX, digest, len(shelf.get(digest, "the release index")))
+    said = [(name, store.named(name)) for name in _said(store, connector, shelf, index)]
+    for what, found in (("the release index", index), *said):
+        if found is None:
+            continue
+        oci.read(shelf, found.digest, what)
+        gone = missing(shelf, found)
+        if gone:
+            raise RefusedError(
+                f"{what} ({found.digest}) names {gone[0].digest} with {gone[0].size} bytes, which {store.where} does "
+                "not have",
+                code=oci.NO_BLOB,
+                hint="publish the release again, or ask whoever gave it to you for the whole of it",
+            )
 
 
 def hold(
@@ -228,11 +265,7 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
         target.adopt(found, lambda: source.chunks(found, f"blob {found.digest}"))
         return found.size
     if depth > oci.DEPTH:
-        raise RefusedError(
-            f"document {found.digest} is nested more than {oci.DEPTH} deep",
-            code=oci.BAD_DOCUMENT,
-            hint="publish the release again",
-        )
+        raise _too_deep(found)
     content = source.get(found.digest, f"document {found.digest}")
     what = f"document {found.digest}"
     below = oci.parts(oci.parsed(content, what), what).children
@@ -243,16 +276,31 @@ def _copy(source: Shelf, target: Shelf, found: Descriptor, done: set[Digest], de
     return moved
 
 
+def _too_deep(found: Descriptor) -> RefusedError:
+    return RefusedError(
+        f"document {found.digest} is nested more than {oci.DEPTH} deep",
+        code=oci.BAD_DOCUMENT,
+        hint="publish the release again",
+    )
+
+
 def _layers(shelf: Shelf, index: Descriptor) -> set[Digest]:
     """Return the digests of the layers of a release's images."""
-    images = [item for item in oci.read(shelf, index.digest, "the release index").children if item.platform]
+    # Of an index, as where a release is verified: what it calls config or layers is no image of it.
+    images = [item for item in oci.read(shelf, index.digest, "the release index").manifests if item.platform]
     made = [oci.read(shelf, item.digest, f"the image manifest of {item.platform}") for item in images]
     return {item.digest for one in made for item in one.layers}
 
 
+def _said(store: Store, connector: ConnectorId, shelf: Shelf, index: Descriptor) -> list[str]:
+    """Return the names of what a store says about a release."""
+    hashes = _manifests(shelf, index)
+    return [name for name in store.names(connector) if _is_about(name, hashes)]
+
+
 def _manifests(shelf: Shelf, index: Descriptor) -> frozenset[str]:
     """Return the hashes of a release's index and of the documents it lists: what can be signed of it."""
-    listed = oci.read(shelf, index.digest, "the release index").children
+    listed = oci.read(shelf, index.digest, "the release index").manifests
     return frozenset(item.digest.removeprefix("sha256:") for item in (index, *listed))
 
 

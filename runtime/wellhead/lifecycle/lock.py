@@ -18,7 +18,7 @@ from wellhead.catalog import pinned, verify
 from wellhead.catalog.lock import Absent, Lock, LockedConnection, Name, Now
 from wellhead.catalog.pinned import PinnedRelease
 from wellhead.connections import ConnectionFile
-from wellhead.errors import Code, ConfigurationError, Place, RefusedError, counted
+from wellhead.errors import Code, ConfigurationError, Place, counted
 from wellhead.ids import ConnectorId
 from wellhead.images.oci import ImageDigests
 from wellhead.images.store import Store
@@ -132,5 +132,5 @@ def _stored(host: Host, store: Store, name: Name) -> PinnedRelease | Absent:
         return Absent(f"{store.where} has no release of that name", "`wellhead mirror` it there, or restore the store")
     try:
         return pinned.of(verify.verify_release(store, found.digest, name.connector, name.version, host.trust()))
-    except RefusedError as error:
+    except ConfigurationError as error:
         return Absent(f"what {store.where} has is refused ({error.code}): {error.message}", error.hint or "")

@@ -117,7 +117,10 @@ def publish(here: Publisher, connector: Path, channel: str, image: str | None = 
     here.store.name(name, oci.Descriptor(oci.INDEX, built.index_digest, _size(here, built)))
     if here.remote is not None:
         # By its digest: the name in our folder may have come to mean what another publisher registered first.
-        store.copy_index(here.store, here.remote, built.connector, built.index_digest, name)
+        replaces = not verify.is_newer(
+            here.remote, here.store, built.connector, built.version, built.index_digest, here.trust
+        )
+        store.copy_index(here.store, here.remote, built.connector, built.index_digest, name, replaces=replaces)
     points_channel = _register(here, built, channel)
     record = None if here.records is None else write_record(here.database, here.clock, release, channel, here.records)
     return Published(release, checked, warnings, points_channel, said, record)

@@ -78,9 +78,11 @@ def choose_all(host: Host, files: Sequence[ConnectionFile], platform: str) -> di
                 auto_update=file.connection.auto_update,
                 state_version=max(states.get(file.key, ()), default=None),
             )
-            decisions[file.key] = _settled(
+            decision = _settled(
                 host, tx, file, known, resolve.resolve(request, catalogs[connector]), releases[connector]
             )
+            # What waits is told of one connection only, and is not looked for in thousands.
+            decisions[file.key] = decision if alone is None else readable(decision, releases[connector])
     return decisions
 
 
@@ -152,15 +154,35 @@ def _settled(
         if decision.request.current == chosen.version:
             return decision
         release = releases[chosen.version]
-        if known is None or decision.request.current is None:
-            reason = _unreadable(release)
-        else:
+        reason = _unreadable(release)
+        if reason is not None:
+            decision = _without(decision, {chosen.version: reason})
+            continue
+        if known is not None and decision.request.current is not None:
             reason = objection(host, file, known, release) or _ungoverned(host, tx, file, release)
         if reason is None:
             return decision
         objections = {**decision.request.objections, chosen.version: reason}
         decision = resolve.resolve(replace(decision.request, objections=objections), decision.catalog)
     return decision
+
+
+def readable(decision: Decision, releases: Mapping[str, definitions.Release]) -> Decision:
+    """Pass over what this host cannot run: neither is it chosen, nor does it wait for anybody's word."""
+    while decision.rule == "channel":
+        named = [item.version for item in decision.waiting]
+        if decision.chosen is not None and decision.chosen.version != decision.request.current:
+            named.append(decision.chosen.version)
+        found = {version: reason for version in named if (reason := _unreadable(releases[version])) is not None}
+        if not found:
+            break
+        decision = _without(decision, found)
+    return decision
+
+
+def _without(decision: Decision, found: Mapping[str, str]) -> Decision:
+    unreadable = {**decision.request.unreadable, **found}
+    return resolve.resolve(replace(decision.request, unreadable=unreadable), decision.catalog)
 
 
 def objection(host: Host, file: ConnectionFile, known: TenantConnection, release: definitions.Release) -> str | None:

@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from wellhead.catalog import verify
 from wellhead.catalog.keys import PublicKey
 from wellhead.catalog.verify import VerifiedRelease
-from wellhead.errors import Code, ConfigurationError, RefusedError
+from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectorId, Digest
 from wellhead.images import bundle, engine_tar, naming, oci, store
 from wellhead.images.layout import Layout
@@ -134,7 +134,7 @@ class Held:
     is_known: bool
     release: VerifiedRelease | None
     inside: verify.Inside | None
-    refused: RefusedError | None
+    refused: ConfigurationError | None
 
 
 def held(host: Host, file: Path) -> list[Held]:
@@ -151,13 +151,15 @@ def held(host: Host, file: Path) -> list[Held]:
 
 
 def _held(host: Host, found: Layout, record: ReleaseRecord, pointed: Sequence[ChannelRecord]) -> Held:
-    release = inside = refused = None
+    release = inside = None
+    refused: ConfigurationError | None = None
     try:
         release = _verified(host, found, record)
         inside = verify.inside(found, release)
         with host.database.read() as tx:
             is_known = definitions.require_same(tx, release.connector, release.version, release.index_digest)
-    except RefusedError as error:
+    except ConfigurationError as error:
+        # Also what is only for newer hosts: the others are told all the same.
         is_known, refused = False, error
     names = [one.channel for one in pointed if (one.connector, one.version) == (record.connector, record.version)]
     return Held(record, tuple(names), is_known, release if refused is None else None, inside, refused)
@@ -269,6 +271,8 @@ def _verified(host: Host, found: Layout, record: ReleaseRecord) -> VerifiedRelea
     naming.name_of(connector, record.version)
     release = verify.verify_release(found, digest, connector, record.version, host.trust())
     verify.verify_layers(found, release)
+    # What is copied is more than what is verified, and nothing is kept of what cannot be copied to its end.
+    store.require_whole(found, connector, digest)
     return release
 
 
@@ -296,26 +300,14 @@ def _keep(host: Host, found: Layout, release: VerifiedRelease, into_engine: bool
         image_id = host.engine().load(engine_tar.chunks(found, release.index_digest, host.platform))
         release.require_image(host.platform, image_id)
     connector, digest, here = release.connector, release.index_digest, host.layout()
-    replaces = not _is_newer(host, here, release)
+    # A release may have been signed anew since the file was written.
+    replaces = not verify.is_newer(here, found, connector, release.version, digest, host.trust())
     store.copy_index(found, here, connector, digest, name, layers=not into_engine, replaces=replaces)
     remote = host.remote()
     if remote is not None and not into_engine:
-        store.copy_index(found, remote, connector, digest, name, replaces=not _is_newer(host, remote, release))
+        replaces = not verify.is_newer(remote, found, connector, release.version, digest, host.trust())
+        store.copy_index(found, remote, connector, digest, name, replaces=replaces)
     return image_id
-
-
-def _is_newer(host: Host, kept: Store, release: VerifiedRelease) -> bool:
-    """Say whether a store has a later signature of the release than its file, and one that counts.
-
-    A release may have been signed anew since the file was written; the older signature may end tomorrow.
-    """
-    try:
-        known = verify.verify_release(kept, release.index_digest, release.connector, release.version, host.trust())
-    except RefusedError:
-        return False
-    if known.statement is None or release.statement is None:
-        return False
-    return known.statement.issued_at > release.statement.issued_at
 
 
 def _register(host: Host, found: Layout, record: ReleaseRecord, release: VerifiedRelease, who: str) -> bool:
@@ -359,9 +351,9 @@ def row_of(store: Store, release: VerifiedRelease, published_at: datetime) -> Re
 
 def _manifest(shelf: Shelf, release: VerifiedRelease) -> dict[str, Any]:
     """Return a verified release's manifest as it was published; the model would add what it left to defaults."""
-    index = oci.read(shelf, release.index_digest, "the release index").children
+    index = oci.read(shelf, release.index_digest, "the release index").manifests
     [artifact] = [child for child in index if child.annotations.get(oci.ROLE_ANNOTATION) == "manifest"]
-    contents = oci.read(shelf, artifact.digest, "the connector manifest's artifact").children
+    contents = oci.read(shelf, artifact.digest, "the connector manifest's artifact").layers
     [written] = [item for item in contents if item.media_type == oci.CONNECTOR_MANIFEST]
     return shelf.document(written.digest, "the connector manifest (canonical JSON)")
 

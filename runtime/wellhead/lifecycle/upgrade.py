@@ -11,7 +11,7 @@ from wellhead.errors import Code, ConfigurationError
 from wellhead.ids import ConnectionKey, ConnectorId
 from wellhead.lifecycle.claim import onboard
 from wellhead.lifecycle.host import Host
-from wellhead.lifecycle.resolution import choose, objection, surface_of
+from wellhead.lifecycle.resolution import choose, objection, readable, surface_of
 from wellhead.registry import alerts, catalog_events, connections, definitions
 
 NOT_FREE = Code("WH-CAT-066", "A connection whose version is fixed cannot be upgraded.")
@@ -63,7 +63,7 @@ def upgrade(host: Host, file: ConnectionFile, to: str | None, who: str) -> Upgra
     Args:
         host: the services of this host.
         file: the connection.
-        to: which release; None means the highest on offer within the file's range.
+        to: which release; None means the highest on offer within the file's range that this host can run.
         who: for the catalog's events.
 
     Raises:
@@ -89,6 +89,10 @@ def upgrade(host: Host, file: ConnectionFile, to: str | None, who: str) -> Upgra
         )
     # Without a current release no step is too far.
     free = resolve.resolve(replace(now.request, current=None, objections={}), now.catalog)
+    if to is None:
+        with host.database.read() as tx:
+            known = {row.version: row for row in definitions.all_of(tx, now.request.connector)}
+        free = readable(free, known)
     wanted = to if to is not None else None if free.chosen is None else free.chosen.version
     why = _why_not(host, file, free, wanted, now.request.current)
     chosen = next((item for item in now.catalog.candidates if item.version == wanted), None)

@@ -98,8 +98,7 @@ def from_canonical_json(content: bytes) -> Manifest:
     Raises:
         ConfigurationError: it is not of the right shape for this version of the program (WH-DOC-003).
     """
-    document = Document("the release's manifest", content, json.loads(content), {})
-    return documents.validate(Manifest, document)
+    return _known(Manifest, Document("the release's manifest", content, json.loads(content), {}))
 
 
 def of_release(connector: str, version: str, said: Mapping[str, Any]) -> Manifest:
@@ -117,8 +116,13 @@ def compatibility_of(connector: str, version: str, said: Mapping[str, Any]) -> C
 
 
 def _read(model: type[Model], connector: str, version: str, said: Mapping[str, Any]) -> Model:
+    return _known(model, Document(f"the manifest of {connector} {version}", b"", dict(said), {}))
+
+
+def _known(model: type[Model], document: Document) -> Model:
+    """Read what was sound when it was published: nobody can mend it here."""
     try:
-        return documents.validate(model, Document(f"the manifest of {connector} {version}", b"", dict(said), {}))
+        return documents.validate(model, document)
     except ConfigurationError as error:
         error.hint = "a newer Wellhead has published it: upgrade Wellhead on this host, or choose another release"
         raise

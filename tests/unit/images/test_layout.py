@@ -187,6 +187,19 @@ def test_a_list_of_referrers_that_was_changed_begins_anew(store: Layout) -> None
     assert len(store.referrers(suite.CONNECTOR, index.digest)) == 1
 
 
+def test_a_list_of_referrers_of_another_user_goes_on(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = published(store, "1.0.0")
+    said(store, index, b"signature")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(1, "not yours")
+
+    monkeypatch.setattr(os, "utime", denied)
+    other = suite.remark(store, index, b"what somebody else says")
+    store.name(f"{suite.CONNECTOR}:{naming.about(index.digest, '.wh')}", other)
+    assert len(store.referrers(suite.CONNECTOR, index.digest)) == 2
+
+
 def test_an_engine_tar_of_the_top_layer_leaves_those_below_to_be_hashed(store: Layout) -> None:
     index = suite.release(store, "1.0.0", (b"base", b"dependencies", b"application"))
     platform = "linux/amd64"

@@ -9,7 +9,7 @@ from hypothesis import given, strategies
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wellhead.errors import ConfigurationError, RefusedError
-from wellhead.ids import ConnectorId
+from wellhead.ids import ConnectorId, Digest
 from wellhead.images import naming, oci, store
 from wellhead.images.layout import Layout
 from wellhead.images.oci import Descriptor
@@ -117,6 +117,43 @@ def test_a_version_that_means_other_bytes_in_a_cache_does_not_outlast_the_releas
     gone, left = local.drop(CONNECTOR, {"1.0.0": oci.digest_of(b"registered")}, datetime(2020, 1, 1, tzinfo=UTC))
     assert (gone, left) == (frozenset({"1.0.0"}), frozenset())
     assert store.releases(local) == ()
+
+
+def test_what_was_copied_in_the_same_call_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = Layout.create(tmp_path / "a"), Layout.create(tmp_path / "b")
+    for version in ("1.0.0", "1.1.0"):
+        signed_release(source, version, (b"base", version.encode()))
+    asked: list[str] = []
+    claims = Layout.claims
+
+    def counted(self: Layout, found: Descriptor) -> bool:
+        asked.append(found.digest)
+        return claims(self, found)
+
+    done: set[Digest] = set()
+    store.copy_release(source, target, CONNECTOR, "1.0.0", done=done)
+    monkeypatch.setattr(Layout, "claims", counted)
+    store.copy_release(source, target, CONNECTOR, "1.1.0", done=done)
+    assert oci.digest_of(b"1.1.0") in asked
+    assert oci.digest_of(b"base") not in asked
+    assert store.releases(target) == ((CONNECTOR, "1.0.0"), (CONNECTOR, "1.1.0"))
+
+
+def test_what_an_index_calls_its_config_is_no_document_of_the_release(tmp_path: Path) -> None:
+    kept = Layout.create(tmp_path / "a")
+    index = release(kept, "1.0.0")
+    other = release(kept, "1.1.0")
+    document = {**kept.document(index.digest, "it"), "config": other.document()}
+    hostile = kept.put(oci.canonical(document), oci.INDEX)
+    kept.name(f"{CONNECTOR}:1.0.0", hostile)
+    kept.name(f"{CONNECTOR}:{naming.about(other.digest, '.wh')}", remark(kept, other, b"of another"))
+    target = Layout.create(tmp_path / "b")
+    assert store.copy_release(kept, target, CONNECTOR, "1.0.0").names == (f"{CONNECTOR}:1.0.0",)
+    # It is copied all the same: what an artifact is made of is needed by whoever reads it.
+    assert store.missing(target, hostile) == ()
+    kept.drop(CONNECTOR, {"1.0.0": hostile.digest}, datetime(2020, 1, 1, tzinfo=UTC))
+    kept.drop(CONNECTOR, {"1.0.0": hostile.digest}, datetime(2100, 1, 1, tzinfo=UTC))
+    assert f"{CONNECTOR}:{naming.about(other.digest, '.wh')}" in kept.names()
 
 
 def test_a_release_that_is_not_there_cannot_be_copied(tmp_path: Path) -> None:

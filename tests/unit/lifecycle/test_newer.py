@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.unit.lifecycle.conftest import MANIFEST
 from tests.unit.lifecycle.test_rollout import CONNECTOR, PLATFORM, Catalog
 from wellhead import __version__
 from wellhead.catalog.resolve import Rejected
+from wellhead.connections import ConnectionFile
 from wellhead.errors import ConfigurationError
 from wellhead.lifecycle import publish, resolution, rollback, upgrade
 from wellhead.manifest import load
@@ -64,20 +67,62 @@ def test_nobody_is_moved_to_a_release_that_says_anything_else_in_words_of_later(
     (file,) = world.connect(1)
     world.run({file.key: "1.0.0"}, "succeeded")
     assert world.versions([file]) == {file.key: "1.0.0"}
-    (waiting,) = resolution.choose(world.host, file, PLATFORM).waiting
-    assert waiting.reason.startswith("this host cannot run it: ")
-    assert waiting.reason.endswith("future is not a known key")
+    decision = resolution.choose(world.host, file, PLATFORM)
+    # It waits for nobody's word: no word would let it in.
+    assert decision.waiting == ()
+    (refused,) = decision.rejected
+    assert refused.reason.startswith("this host cannot run it: ")
+    assert refused.reason.endswith("future is not a known key")
     with pytest.raises(ConfigurationError, match="future is not a known key"):
         upgrade.upgrade(world.host, file, "1.1.0", "ops")
+
+
+def test_nobody_is_upgraded_by_hand_to_a_release_that_cannot_be_read(world: World) -> None:
+    world.publish("1.0.0")
+    world.publish("1.1.0", **ELSEWHERE)
+    world.publish("1.2.0")
+    (file,) = world.connect(1)
+    world.run({file.key: "1.0.0"}, "succeeded")
+    with pytest.raises(ConfigurationError, match="future is not a known key"):
+        upgrade.upgrade(world.host, file, "1.1.0", "ops")
+
+
+def any_version(file: ConnectionFile) -> ConnectionFile:
+    return replace(file, connection=file.connection.model_copy(update={"version": "*"}))
+
+
+def test_a_major_version_that_cannot_be_read_waits_for_nobody(world: World) -> None:
+    world.publish("1.0.0", "2.0.0")
+    world.publish("3.0.0", "4.0.0", **ELSEWHERE)
+    file = any_version(world.connect(1)[0])
+    world.run({file.key: "1.0.0"}, "succeeded")
+    decision = resolution.choose(world.host, file, PLATFORM)
+    assert decision.require().version == "1.0.0"
+    assert [item.version for item in decision.waiting] == ["2.0.0"]
+    assert [item.reason[:23] for item in decision.rejected[:2]] == ["this host cannot run it"] * 2
+    assert upgrade.upgrade(world.host, file, None, "ops").to == "2.0.0"
+
+
+def test_an_upgrade_passes_over_what_cannot_be_read_also_where_nothing_else_fits(world: World) -> None:
+    world.publish("1.0.0", "2.0.0")
+    world.publish("3.0.0", **ELSEWHERE)
+    file = any_version(world.connect(1)[0])
+    world.run({file.key: "1.0.0"}, "succeeded")
+    with world.database.transaction() as tx:
+        definitions.set_status(tx, CONNECTOR, "1.0.0", "blocked", "leaks")
+    assert upgrade.upgrade(world.host, file, None, "ops").to == "2.0.0"
 
 
 def test_nobody_begins_with_a_release_that_says_anything_in_words_of_later(world: World) -> None:
     world.publish("1.0.0")
     world.publish("1.1.0", **ELSEWHERE)
-    (file,) = world.connect(1)
+    file, other = world.connect(2)
+    # Of many at once too, where nobody asks what waits.
+    assert set(world.versions([file, other]).values()) == {"1.0.0"}
     decision = resolution.choose(world.host, file, PLATFORM)
     assert decision.require().version == "1.0.0"
-    assert [item.version for item in decision.waiting] == ["1.1.0"]
+    assert decision.waiting == ()
+    assert [item.reason[:23] for item in decision.rejected] == ["this host cannot run it"]
 
 
 def test_nothing_goes_back_to_a_release_that_cannot_be_read(world: World) -> None:
@@ -92,6 +137,14 @@ def test_nothing_goes_back_to_a_release_that_cannot_be_read(world: World) -> Non
     assert "upgrade Wellhead" in (caught.value.hint or "")
     with world.database.read() as tx:
         assert connections.get(tx, file.key).hold is None
+
+
+def test_who_fetches_a_manifest_of_later_is_told_to_upgrade() -> None:
+    content = json.dumps({**MANIFEST.document.data, **ELSEWHERE}).encode()
+    with pytest.raises(ConfigurationError) as caught:
+        load.from_canonical_json(content)
+    assert caught.value.code.name == "WH-DOC-003"
+    assert "upgrade Wellhead" in (caught.value.hint or "")
 
 
 def test_a_manifest_that_is_known_is_read_as_it_stands_with_its_release() -> None:

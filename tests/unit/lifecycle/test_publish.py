@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_a_publisher_the_registry_refused_still_gets_what_was_registered(
     held = store.hold(publisher.remote, publisher.store, TINY, "1.0.0", done.index_digest)
     assert means(held).digest == done.index_digest
     verify.verify_release(held, done.index_digest, TINY, "1.0.0", publisher.trust)
+
+
+def test_publishing_again_brings_no_older_signature_back_into_the_registry(
+    publisher: Publisher, publishes: Callable[[Publisher, bytes], publish.Published]
+) -> None:
+    assert publisher.remote is not None
+    done = publishes(publisher, b"x = 1").release
+    name = verify.signature_name(TINY, done.index_digest)
+    first = publisher.remote.named(name)
+    assert done.statement is not None
+    # Another host has signed it anew; this one does not know.
+    later = dataclasses.replace(done.statement, issued_at=done.statement.issued_at + timedelta(seconds=1))
+    verify.attach(publisher.remote, later, *publisher.keys)
+    second = publisher.remote.named(name)
+    publishes(publisher, b"x = 1")
+    assert publisher.remote.named(name) == second != first
 
 
 @pytest.mark.parametrize(("spec", "is_cache"), [({}, False), ({"registry": "https://registry.example"}, True)])

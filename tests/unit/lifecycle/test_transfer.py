@@ -2,24 +2,29 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.integration.stores import releases
 from tests.parts import new_registry
-from wellhead.catalog import keys, trust, verify
+from wellhead import app
+from wellhead.catalog import keys, resolve, trust, verify
 from wellhead.catalog.keys import PrivateKey
+from wellhead.catalog.lock import Absent, Name
+from wellhead.cli import main
 from wellhead.clock import SystemClock
 from wellhead.errors import ConfigurationError, RefusedError
 from wellhead.ids import ConnectorId
-from wellhead.images import bundle, oci
+from wellhead.images import bundle, oci, store
 from wellhead.images.layout import Layout
-from wellhead.lifecycle import standing, transfer
+from wellhead.lifecycle import lock, standing, transfer
 from wellhead.lifecycle.host import Host
 from wellhead.registry import catalog_events, channels, definitions
 from wellhead.registry.database import Database
@@ -41,7 +46,7 @@ def host(folder: Path, public: keys.PublicKey, scope: ExitStack) -> Host:
     clock = SystemClock()
     database = Database.open(new_registry(folder / "registry.db"), None, clock=clock)
     scope.callback(database.close)
-    store, trusted = Layout.create(folder / "store"), trust.load(folder / "trust.yaml")
+    kept, trusted = Layout.create(folder / "store"), trust.load(folder / "trust.yaml")
     return Host(
         settings=Settings(root=folder),
         folder=folder / ".wellhead",
@@ -49,7 +54,7 @@ def host(folder: Path, public: keys.PublicKey, scope: ExitStack) -> Host:
         database=database,
         clock=clock,
         platform="linux/amd64",
-        layout=lambda: store,
+        layout=lambda: kept,
         trust=lambda: trusted,
         engine=missing,
         runner=missing,
@@ -202,6 +207,185 @@ def test_a_later_signature_that_does_not_count_is_replaced(
     sign(there, keys.new_pair(tmp_path / "keys", "stranger"), timedelta(seconds=1))
     transfer.take_in(there, file, who="somebody")
     assert signature(there) == signature(here)
+
+
+def test_an_old_registry_brings_no_older_signature_back(
+    hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    store.copy_release(here.layout(), there.layout(), TINY, "1.0.0")
+    with here.database.read() as tx, there.database.transaction() as into:
+        definitions.register(into, definitions.get(tx, TINY, "1.0.0"))
+    first = signature(there)
+    sign(there, key, timedelta(seconds=1))
+    second = signature(there)
+    (tmp_path / "there/wellhead.yaml").write_text("store: {path: store}\n")
+    monkeypatch.chdir(tmp_path / "there")
+    done = CliRunner().invoke(main.app, ["mirror", str(here.layout().path), "store"])
+    assert done.exit_code == 0, done.output
+    assert signature(there) == second != first
+    # The other way it is the newer one.
+    done = CliRunner().invoke(main.app, ["mirror", "store", str(here.layout().path)])
+    assert done.exit_code == 0, done.output
+    assert signature(here) == second
+
+
+def test_a_prefetch_brings_no_older_signature_back(
+    hosts: tuple[Host, Host], key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    transfer.take_in(there, export(here, key), who="somebody")
+    sign(there, key, timedelta(seconds=1))
+    second = signature(there)
+    root = tmp_path / "there"
+    (root / "wellhead.yaml").write_text("store: {path: store}\nregistry: {url: 'sqlite:///registry.db'}\n")
+    (root / "connections").mkdir()
+    for name in ("one", "two"):
+        said = {"name": name, "connector": TINY, "version": "*", "streams": [{"name": "rows"}]}
+        (root / f"connections/{name}.yaml").write_text(json.dumps(said))
+    asked: list[str] = []
+    copy_index = store.copy_index
+
+    def counted(source: Any, target: Any, connector: Any, digest: Any, release: str, **rest: Any) -> Any:
+        asked.append(release)
+        return copy_index(source, target, connector, digest, release, **rest)
+
+    def chosen(*_: Any) -> Any:
+        with there.database.read() as tx:
+            row = definitions.get(tx, TINY, "1.0.0")
+        candidate = resolve.Candidate(row.version, row.index_digest)
+        return SimpleNamespace(require=lambda: candidate)
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(app.App, "remote", here.layout())
+    monkeypatch.setattr(app.App, "host", lambda _: there)
+    monkeypatch.setattr(store, "copy_index", counted)
+    monkeypatch.setattr("wellhead.lifecycle.resolution.choose", chosen)
+    done = CliRunner().invoke(main.app, ["prefetch", "--all"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert signature(there) == second
+    assert asked == ["dev/tiny:1.0.0"]
+
+
+def changed(here: Host, key: PrivateKey, change: Callable[[Layout, dict[str, Any]], None]) -> Path:
+    """An export of a release whose index a trusted publisher has written otherwise, and signed."""
+    folder = here.folder.parent
+    release = verify.verify_release(here.layout(), digest_of(here, "1.0.0"), TINY, "1.0.0", here.trust())
+    opened, said = bundle.unpack(export(here, key), folder / "opened")
+    found = Layout(opened.path, is_cache=True)
+    document = found.document(release.index_digest, "the index")
+    change(found, document)
+    index = found.put(oci.canonical(document), oci.INDEX)
+    assert release.statement is not None
+    verify.attach(found, dataclasses.replace(release.statement, index_digest=index.digest), key)
+    found.name("dev/tiny:1.0.0", index)
+    file = folder / "changed.tar"
+    bundle.pack(found, {bundle.RECORDS: said.replace(release.index_digest.encode(), index.digest.encode())}, file)
+    return file
+
+
+def digest_of(here: Host, version: str) -> Any:
+    with here.database.read() as tx:
+        return definitions.get(tx, TINY, version).index_digest
+
+
+def of_manifest(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what an index says of the connector manifest's artifact."""
+    [found] = [
+        child for child in document["manifests"] if child.get("annotations", {}).get(oci.ROLE_ANNOTATION) == "manifest"
+    ]
+    return dict(found)
+
+
+def rewrite(found: Layout, document: dict[str, Any], change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the layers of the connector manifest's artifact."""
+    child = of_manifest(document)
+    artifact = found.document(child["digest"], "the artifact")
+    change(artifact["layers"])
+    made = found.put(oci.canonical(artifact), oci.MANIFEST)
+    place = document["manifests"].index(child)
+    document["manifests"][place] = {**child, "digest": made.digest, "size": made.size}
+
+
+def kept(there: Host) -> list[Path]:
+    return list((there.layout().path / "blobs/sha256").iterdir())
+
+
+@pytest.mark.parametrize("field", ["config", "layers"])
+def test_what_an_index_calls_otherwise_is_no_connector_manifest(
+    hosts: tuple[Host, Host], key: PrivateKey, field: str
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+
+    def twice(_: Layout, document: dict[str, Any]) -> None:
+        child = of_manifest(document)
+        document[field] = child if field == "config" else [child]
+
+    transfer.take_in(there, changed(here, key, twice), who="somebody")
+    with here.database.read() as before, there.database.read() as after:
+        known, taken = definitions.get(before, TINY, "1.0.0"), definitions.get(after, TINY, "1.0.0")
+    assert taken.manifest == known.manifest
+
+
+def test_a_connector_manifest_that_stands_twice_is_refused_and_nothing_is_kept(
+    hosts: tuple[Host, Host], key: PrivateKey
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+
+    def twice(found: Layout, document: dict[str, Any]) -> None:
+        rewrite(found, document, lambda layers: layers.append(layers[0]))
+
+    with pytest.raises(RefusedError) as caught:
+        transfer.take_in(there, changed(here, key, twice), who="somebody")
+    assert caught.value.code == verify.OTHER_MANIFEST
+    assert kept(there) == []
+
+
+def test_a_release_that_cannot_be_copied_to_its_end_is_refused_before_anything_is_kept(
+    hosts: tuple[Host, Host], key: PrivateKey
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+
+    def lacking(_: Layout, document: dict[str, Any]) -> None:
+        # The last of all, so that a copy would have kept the rest.
+        document["manifests"].append(oci.Descriptor(oci.CONFIG, oci.digest_of(b"nowhere"), 7).document())
+
+    with pytest.raises(RefusedError) as caught:
+        transfer.take_in(there, changed(here, key, lacking), who="somebody")
+    assert caught.value.code == oci.NO_BLOB
+    assert kept(there) == []
+
+
+def test_a_release_that_is_for_newer_hosts_keeps_nobody_from_what_is_beside_it(
+    hosts: tuple[Host, Host], key: PrivateKey
+) -> None:
+    here, there = hosts
+    publish(here, "1.0.0", key)
+    publish(here, "1.1.0", key)
+
+    def of_later(found: Layout, document: dict[str, Any]) -> None:
+        def add(layers: list[dict[str, Any]]) -> None:
+            [place] = [number for number, item in enumerate(layers) if item["mediaType"] == oci.CONNECTOR_MANIFEST]
+            said = {**found.document(layers[place]["digest"], "it"), "future": 1}
+            layers[place] = found.put(oci.canonical(said), oci.CONNECTOR_MANIFEST).document()
+
+        rewrite(found, document, add)
+
+    file = changed(here, key, of_later)
+    later, other = transfer.held(there, file)
+    assert later.refused is not None
+    assert later.refused.code.name == "WH-DOC-003"
+    assert "upgrade Wellhead" in (later.refused.hint or "")
+    assert other.refused is None
+    opened, _ = bundle.unpack(file, there.folder.parent / "again")
+    absent = lock._stored(there, opened, Name(TINY, "1.0.0"))
+    assert isinstance(absent, Absent)
+    assert "WH-DOC-003" in absent.why
 
 
 def test_a_channel_that_points_elsewhere_stays_unless_told(hosts: tuple[Host, Host], key: PrivateKey) -> None:
