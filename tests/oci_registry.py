@@ -108,7 +108,7 @@ def passwords(*, deletes: bool = False) -> Iterator[OciRegistry]:
     """Lend a registry that asks for a password; as Debian sets it up it deletes nothing."""
     with tempfile.TemporaryDirectory(prefix="wellhead-registry-") as name:
         folder = Path(name)
-        password = secrets.token_urlsafe(24)
+        password = secrets.token_hex(24)
         (folder / "htpasswd").write_text(f"{USERNAME}:{_bcrypt(password)}\n")
         auth = {"htpasswd": {"realm": SERVICE, "path": str(folder / "htpasswd")}}
         with _registry(folder, certificate(folder, "127.0.0.1"), password, auth, deletes) as registry:
@@ -120,7 +120,7 @@ def tokens(*, deletes: bool = False) -> Iterator[OciRegistry]:
     """Lend a registry that asks for a token of a server beside it."""
     with tempfile.TemporaryDirectory(prefix="wellhead-registry-") as name, ExitStack() as scope:
         folder = Path(name)
-        password = secrets.token_urlsafe(24)
+        password = secrets.token_hex(24)
         tls = certificate(folder, "127.0.0.1")
         server = _TokenServer(tls, password)
         scope.callback(server.close)
