@@ -290,8 +290,9 @@ def _recover_all_the_same(here: Run, file: ConnectionFile) -> None:
         _recover(here, file)
     except WellheadError as failure:
         here.log.write(Level.ERROR, "not_recovered", code=str(failure.code), error=failure.message)
-    except Exception:  # noqa: BLE001 - a defect here is not the end of the run either, which is refused
-        here.log.write(Level.ERROR, "not_recovered", trace=traceback.format_exc())
+    except OSError as failure:
+        # Where its files cannot be written, a sink says so in the system's words.
+        here.log.write(Level.ERROR, "not_recovered", error=str(failure))
 
 
 def _recover(here: Run, file: ConnectionFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -456,6 +457,17 @@ def test_that_recovery_fails_too_does_not_hide_why_a_connection_is_refused(
     assert report.error.code == WAITS.name
     lines = [json.loads(line) for line in world.host().log_file(RunId(report.run_id)).read_text().splitlines()]
     assert [line["code"] for line in lines if line["message"] == "not_recovered"] == [NOT_WRITABLE.name]
+
+
+def test_nor_does_a_disk_that_is_full_when_it_is_recovered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wellhead.lifecycle.run.freeze", _refuse)
+    monkeypatch.setattr(Parquet, "identity", full)
+    report = world.run(world.connect(config={"rows": 10}))
+    assert report.error is not None
+    assert report.error.code == WAITS.name
 
 
 def _refuse(*_: Any) -> None:
